@@ -1,0 +1,85 @@
+//! A request, as an application sees it.
+
+use std::time::Instant;
+
+use super::{Body, Peer, ServerAddress};
+use crate::http::{RequestHead, Scheme, Version};
+
+/// A request whose head, and as much of the body as the worker class buffers, has arrived.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub(crate) head: &'a RequestHead,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) body: &'a mut Body,
+    pub(crate) peer: &'a Peer,
+    pub(crate) server: &'a ServerAddress,
+    pub(crate) started: Instant,
+}
+
+impl<'a> Request<'a> {
+    /// The method, such as `GET`: a token.
+    pub fn method(&self) -> &'a [u8] {
+        self.head.method.of(self.bytes)
+    }
+
+    /// The request target as the client sent it; visible ASCII.
+    pub fn target(&self) -> &'a [u8] {
+        self.head.target.of(self.bytes)
+    }
+
+    /// The path of the target, percent-encoded as it came.
+    pub fn path(&self) -> &'a [u8] {
+        self.head.path.of(self.bytes)
+    }
+
+    /// The query of the target without its question mark; empty if there is none.
+    pub fn query(&self) -> &'a [u8] {
+        self.head.query.of(self.bytes)
+    }
+
+    /// The protocol version.
+    pub fn version(&self) -> Version {
+        self.head.version
+    }
+
+    /// `http`, or `https` where a trusted proxy says so.
+    pub fn scheme(&self) -> Scheme {
+        self.head.scheme
+    }
+
+    /// The header fields in order, names as the client spelt them.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let bytes = self.bytes;
+        self.head.headers.iter().map(move |header| (header.name.of(bytes), header.value.of(bytes)))
+    }
+
+    /// The value of the first header of this name, whatever its case.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.headers().find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+
+    /// The body.
+    pub fn body(&mut self) -> &mut Body {
+        self.body
+    }
+
+    /// Takes the body out of the request, for applications that outlive the call with it.
+    pub fn take_body(&mut self) -> Body {
+        std::mem::take(self.body)
+    }
+
+    /// The client's end of the connection.
+    pub fn peer(&self) -> &'a Peer {
+        self.peer
+    }
+
+    /// Our end of the connection.
+    pub fn server(&self) -> &'a ServerAddress {
+        self.server
+    }
+
+    /// When the request was complete enough to be handed on.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+}

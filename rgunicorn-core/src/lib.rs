@@ -1,0 +1,37 @@
+//! The parts of rgunicorn that know neither Python nor any worker class.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`config`] | every setting, declared once; where values come from and what they mean |
+//! | [`arbiter`] | the process that forks, minds, reloads and stops the workers |
+//! | [`worker`] | the traits [`WorkerClass`](worker::WorkerClass) and [`Worker`](worker::Worker), and what a worker is given |
+//! | [`app`] | the trait [`Application`](app::Application): a request in, a response out |
+//! | [`engine`] | owns every socket of a worker: accepts, parses, buffers, times out, writes |
+//! | [`http`] | HTTP/1 without I/O: bytes in, requests and events out |
+//! | [`log`] | the error log (through `tracing`) and the access log |
+//! | [`scoreboard`] | the one piece of memory that arbiter and workers share |
+//! | [`socket`] | listeners: addresses, binding, inheritance |
+//! | [`hooks`] | what a language bridge may do around forks |
+//! | [`sys`] | the one place where the operating system shows through |
+//!
+//! Dependencies point one way: `rgunicorn-cli` → `rgunicorn-workers` → this crate.
+#![warn(missing_docs)]
+
+pub mod app;
+pub mod arbiter;
+pub mod config;
+pub mod engine;
+pub mod hooks;
+pub mod http;
+pub mod log;
+pub mod scoreboard;
+pub mod socket;
+pub mod sys;
+pub mod worker;
+
+/// The version of this crate, as `--version` and the start-up line of the log show it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What stands in the `Server` response header.
+pub const SERVER: &str = "rgunicorn";
+/// What stands in `SERVER_SOFTWARE`.
+pub const SERVER_SOFTWARE: &str = concat!("rgunicorn/", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,118 @@
+//! What a worker class is, and what a worker is given.
+//!
+//! A [`WorkerClass`] decides two things: who waits for the engine's descriptor, and where the application call runs.
+//! The arbiter calls [`WorkerClass::check`] before it forks, and in each forked worker [`WorkerClass::boot`], then
+//! [`Worker::run`].
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::config::{Config, ConfigError};
+use crate::scoreboard::Slot;
+use crate::socket::Listener;
+
+mod control;
+
+pub use control::{Control, Stop};
+
+/// The exit status of a worker that could not boot (gunicorn's `WORKER_BOOT_ERROR`).
+pub const EXIT_BOOT: i32 = 3;
+/// The exit status of a worker whose application could not be loaded (gunicorn's `APP_LOAD_ERROR`).
+pub const EXIT_LOAD: i32 = 4;
+
+/// A kind of worker, picked by `-k`.
+pub trait WorkerClass: Send + Sync {
+    /// The name that `-k` knows it by.
+    fn name(&self) -> &str;
+
+    /// Other names that `-k` knows it by.
+    fn aliases(&self) -> &[&str] {
+        &[]
+    }
+
+    /// Refuses settings that this class can't honour, before anything is forked.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] naming the setting and what would be right.
+    fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        let _ = config;
+        Ok(())
+    }
+
+    /// Makes the worker. Called in the forked process, once.
+    ///
+    /// # Errors
+    /// [`BootError::Load`] if the application can't be loaded (exit status 4), [`BootError::Boot`] for anything else
+    /// (exit status 3).
+    fn boot(&self, context: WorkerContext) -> Result<Box<dyn Worker>, BootError>;
+}
+
+/// A worker: the inside of one forked process.
+pub trait Worker {
+    /// Serves until [`Control`] says stop, or the worker has had its `max_requests`.
+    ///
+    /// # Errors
+    /// A [`WorkerError`]: the process exits with its code, and the arbiter starts another.
+    fn run(&mut self) -> Result<Exit, WorkerError>;
+}
+
+/// Why a worker ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It was told to, by a signal or by its arbiter's death.
+    Stopped,
+    /// It has had its `max_requests`.
+    Recycled,
+    /// Its application asked for it (`SystemExit`), with this status.
+    Application(i32),
+}
+
+/// Why a worker could not boot.
+#[derive(Debug, Error)]
+pub enum BootError {
+    /// The application could not be loaded; the message says why, a traceback included.
+    #[error("{0}")]
+    Load(String),
+    /// Anything else.
+    #[error("{0}")]
+    Boot(String),
+}
+
+impl BootError {
+    /// The exit status that tells the arbiter which it was.
+    pub fn exit_status(&self) -> i32 {
+        match self {
+            BootError::Load(_) => EXIT_LOAD,
+            BootError::Boot(_) => EXIT_BOOT,
+        }
+    }
+}
+
+/// Why a booted worker failed.
+#[derive(Debug, Error)]
+pub enum WorkerError {
+    /// The engine, or a system call, failed.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// All that a worker is given.
+#[derive(Debug)]
+pub struct WorkerContext {
+    /// The settings, as resolved for this generation.
+    pub config: Arc<Config>,
+    /// The listeners to accept from, non-blocking.
+    pub listeners: Vec<Listener>,
+    /// When to stop, and how.
+    pub control: Control,
+    /// This worker's slot of the scoreboard.
+    pub slot: Slot,
+    /// How many workers were started before this one, since the arbiter began.
+    pub age: u64,
+    /// The reload that this worker belongs to; 1 is the first.
+    pub generation: u64,
+}
