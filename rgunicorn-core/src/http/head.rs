@@ -1,6 +1,38 @@
 //! A request head: found in a buffer, parsed, checked.
+//!
+//! Which rule is kept where, and whose it is. What breaks one is answered with 400 unless the table says otherwise.
+//!
+//! | rule | source | kept in |
+//! | --- | --- | --- |
+//! | one empty line before the request line is ignored, a second is not | RFC 9112 2.2 | `scan` |
+//! | lines end with CRLF; no CR or LF stands anywhere else | RFC 9112 2.2 | `scan` |
+//! | the request line has its limit (414) | RFC 9112 3, `limit_request_line` | `scan` |
+//! | a field has its limit, and so has their number (431) | RFC 6585 5, `limit_request_field_size`, `limit_request_fields` | `scan` |
+//! | no folded lines (`permit_obsolete_folding`: they are joined) | RFC 9112 5.2 | `scan`, `fields` |
+//! | method, target and version with one space between them | RFC 9112 3 | `request_line` |
+//! | the method is a token, of 3 to 20 characters, without lower case and `#` (`permit_unconventional_http_method`: any token) | RFC 9110 9.1, gunicorn | `request_line` |
+//! | the target is visible ASCII | RFC 9112 3.2, RFC 3986 2 | `request_line` |
+//! | `*` with OPTIONS only, `host:port` with CONNECT only, else a path or an absolute URI | RFC 9112 3.2.1 to 3.2.4 | `request_line` |
+//! | the version is HTTP/1.0 or HTTP/1.1 (`permit_unconventional_http_version`: any digits) | RFC 9112 2.3 | `request_line` |
+//! | header names are tokens, with the colon right behind them (`strip_header_spaces`: or white space between) | RFC 9112 5.1 | `fields` |
+//! | values are free of control characters, NUL above all | RFC 9110 5.5 | `fields` |
+//! | at most one Host, one Content-Type | RFC 9112 3.2, RFC 9110 5.3 | `meaning` |
+//! | Expect is `100-continue` (417) | RFC 9110 10.1.1 | `meaning` |
+//! | scheme headers of a trusted peer agree | `secure_scheme_headers` | `meaning` |
+//! | names with an underscore are dropped, refused or let through | `header_map`, `forwarder_headers` | `meaning` |
+//! | at most one Content-Length, of digits, that fits into 64 bits | RFC 9110 8.6, RFC 9112 6.3 | `framing` |
+//! | Transfer-Encoding is `chunked`, once (501 for other codings) | RFC 9112 6.1, 6.3 | `framing` |
+//! | Transfer-Encoding neither with Content-Length nor in HTTP/1.0 | RFC 9112 6.1 | `framing` |
+//! | `Connection: close` ends the connection, HTTP/1.0 needs `keep-alive`, CONNECT never goes on | RFC 9112 9.3 | `meaning`, here |
+//!
+//! As in gunicorn, an HTTP/1.1 request without Host is accepted (RFC 9112 3.2 would refuse it): health checks send such.
 
-use super::{BodyFraming, Policy, Refusal};
+use std::ops::Range;
+
+use super::meaning::Meaning;
+use super::request_line::{self, RequestLine};
+use super::scan::{Found, Scan};
+use super::{BodyFraming, Policy, Refusal, fields};
 
 /// A stretch of the buffer that a [`RequestHead`] was parsed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,8 +127,8 @@ pub struct RequestHead {
 /// Finds and parses request heads in a connection's buffer, however the bytes come in.
 #[derive(Debug, Clone, Default)]
 pub struct HeadReader {
-    /// How far the buffer was searched for the end of the head.
-    searched: usize,
+    scan: Scan,
+    line: RequestLine,
 }
 
 impl HeadReader {
@@ -109,7 +141,8 @@ impl HeadReader {
     /// `trusted` says whether the peer is on the policy's `forwarded_allow` list.
     ///
     /// # Errors
-    /// A [`Refusal`] as soon as the bytes at hand can't become an acceptable head.
+    /// A [`Refusal`] as soon as the bytes at hand can't become an acceptable head: a bad request line when its end has
+    /// come, a part over its limit when the limit is passed, other faults of the fields at the end of the head.
     pub fn read(
         &mut self,
         buffer: &mut [u8],
@@ -117,7 +150,65 @@ impl HeadReader {
         policy: &Policy,
         trusted: bool,
     ) -> Result<bool, Refusal> {
-        let _ = (buffer, head, policy, trusted, self.searched);
-        todo!()
+        let limits = policy.limits.effective();
+        loop {
+            match self.scan.next(buffer, &limits, policy.permit_obsolete_folding)? {
+                Found::Partial => return Ok(false),
+                Found::RequestLine { start, end } => {
+                    self.line = request_line::parse(buffer, start, end, policy)?;
+                }
+                Found::End { fields_start, fields, end } => {
+                    let HeadReader { line, .. } = std::mem::take(self);
+                    read_fields(buffer, fields_start..end, fields, &line, head, policy, trusted)?;
+                    return Ok(true);
+                }
+            }
+        }
     }
 }
+
+/// Fills `head` from the request line and the `count` fields in `section` of the buffer.
+fn read_fields(
+    buffer: &mut [u8],
+    section: Range<usize>,
+    count: usize,
+    line: &RequestLine,
+    head: &mut RequestHead,
+    policy: &Policy,
+    trusted: bool,
+) -> Result<(), Refusal> {
+    let (start, end) = (section.start, section.end);
+    let bytes = buffer.get_mut(section).unwrap_or_default();
+    fields::normalise(bytes, policy);
+
+    head.headers.clear();
+    let mut meaning = Meaning::new(policy, trusted, line.version);
+    let origin = bytes.as_ptr() as usize;
+    let span = |part: &[u8]| {
+        let offset = start + (part.as_ptr() as usize - origin);
+        Span { start: offset as u32, end: (offset + part.len()) as u32 }
+    };
+    fields::tokenise(bytes, count, |name, value| {
+        if meaning.field(name, value)? {
+            head.headers.push(Header { name: span(name), value: span(value) });
+        }
+        Ok(())
+    })?;
+    let said = meaning.conclude()?;
+
+    head.len = end;
+    head.method = line.method;
+    head.target = line.target;
+    head.path = line.path;
+    head.query = line.query;
+    head.version = line.version;
+    head.body = said.body;
+    head.scheme = said.scheme;
+    // After a CONNECT come bytes of the tunnel, never a request (RFC 9110 section 9.3.6).
+    head.keep_alive = said.keep_alive && !line.connect;
+    head.expects_continue = said.expects_continue;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,16 +11,26 @@
 //! | [`refusal`] | why a request is refused, and with which status |
 //! | [`response`] | a response head: what an application may say, and how the body will be framed |
 //! | [`date`] | the `Date` header, made once a second |
+//!
+//! Within: `scan` finds the lines of a head, `request_line` and `fields` take them apart, `meaning` and `framing` make
+//! sense of them, `chunked` undoes the chunked coding, and `grammar` has what they share.
 
 pub mod body;
+mod chunked;
 pub mod date;
+mod fields;
+mod framing;
+mod grammar;
 pub mod head;
+mod meaning;
 pub mod policy;
 pub mod refusal;
+mod request_line;
 pub mod response;
+mod scan;
 
 pub use body::{BodyDecoder, BodyFraming, Decoded};
 pub use head::{HeadReader, Header, RequestHead, Scheme, Span, Version};
 pub use policy::{AllowList, HeaderMap, Limits, Policy};
 pub use refusal::Refusal;
-pub use response::{Framing, InvalidResponse, ResponseHead};
+pub use response::{Circumstances, Framing, InvalidResponse, ResponseHead};

@@ -22,6 +22,35 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The longest request line that can be asked for; a larger setting means this.
+    const MAX_LINE: usize = 8190;
+    /// The longest request line where the setting says that there is no limit: a buffer must end somewhere.
+    const UNLIMITED_LINE: usize = 1024 * 1024;
+    /// The most fields that can be asked for; a larger setting, or none, means this.
+    const MAX_FIELDS: usize = 32768;
+    /// The field size where the setting says that there is no limit.
+    const UNLIMITED_FIELD_SIZE: usize = 8190;
+
+    /// The limits that the settings stand for, none of them zero, as gunicorn reads them.
+    pub(super) fn effective(&self) -> Limits {
+        Limits {
+            line: match self.line {
+                0 => Self::UNLIMITED_LINE,
+                line => line.min(Self::MAX_LINE),
+            },
+            fields: match self.fields {
+                0 => Self::MAX_FIELDS,
+                fields => fields.min(Self::MAX_FIELDS),
+            },
+            field_size: match self.field_size {
+                0 => Self::UNLIMITED_FIELD_SIZE,
+                size => size,
+            },
+        }
+    }
+}
+
 /// What happens to a header whose name has an underscore, and so could pass for another one in a WSGI environ
 /// (gunicorn: `header_map`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -135,5 +164,37 @@ impl Default for Policy {
                 ("X-FORWARDED-SSL".into(), "on".into()),
             ],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_as_gunicorn_reads_them() {
+        let effective = |line, fields, field_size| {
+            let limits = Limits { line, fields, field_size }.effective();
+            (limits.line, limits.fields, limits.field_size)
+        };
+        assert_eq!(effective(4094, 100, 8190), (4094, 100, 8190));
+        assert_eq!(effective(0, 0, 0), (1024 * 1024, 32768, 8190));
+        assert_eq!(effective(8191, 32769, 100_000), (8190, 32768, 100_000));
+    }
+
+    #[test]
+    fn allow_lists_hold_addresses_networks_or_everybody() {
+        let list: AllowList = "127.0.0.1, ::1 ,10.0.0.0/8".parse().unwrap();
+        let allows = |list: &AllowList, ip: &str| list.allows(Some(ip.parse().unwrap()));
+        assert!(allows(&list, "127.0.0.1") && allows(&list, "::1") && allows(&list, "10.255.0.1"));
+        assert!(
+            !allows(&list, "127.0.0.2") && !allows(&list, "11.0.0.1") && !allows(&list, "::ffff:127.0.0.1")
+        );
+        assert!(list.allows(None), "a Unix socket has no address and is trusted");
+        assert_eq!(list.to_string(), "127.0.0.1,::1,10.0.0.0/8");
+        assert!(allows(&"*".parse().unwrap(), "192.0.2.1"));
+        assert!(!allows(&"".parse().unwrap(), "127.0.0.1"));
+        assert!("10.0.0.1/8".parse::<AllowList>().unwrap_err().contains("10.0.0.0/8"));
+        assert!("localhost".parse::<AllowList>().is_err());
     }
 }

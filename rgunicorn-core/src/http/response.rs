@@ -1,8 +1,11 @@
 //! A response head: what an application may say, and how the body will be framed.
 
+use std::io::Write;
+
 use thiserror::Error;
 
-use super::Version;
+use super::grammar::{decimal, is_text, is_token, list, trim};
+use super::{Version, date};
 
 /// Something in a response head that can't be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -48,9 +51,14 @@ pub struct Circumstances {
 }
 
 /// A response head under construction; its buffer is reused from response to response.
+///
+/// Everything is checked as it is said, and kept as it will be sent; so what could split the head never gets in.
 #[derive(Debug, Default)]
 pub struct ResponseHead {
+    /// Status and reason, CRLF, then a line for each header, CRLF included.
     bytes: Vec<u8>,
+    /// Where the headers begin in it.
+    headers_start: usize,
     status: u16,
     length: Option<u64>,
     upgrade: bool,
@@ -63,18 +71,68 @@ impl ResponseHead {
     /// # Errors
     /// [`InvalidResponse::Status`]
     pub fn start(&mut self, status: &[u8]) -> Result<(), InvalidResponse> {
-        let _ = (status, &self.bytes, self.length, self.upgrade, self.close);
-        todo!()
+        self.clear();
+        let invalid = || InvalidResponse::Status(status.escape_ascii().to_string());
+        let code = status.get(..3).and_then(decimal).filter(|code| *code >= 100).ok_or_else(invalid)?;
+        let reason = status.get(3..).unwrap_or(&[]);
+        self.bytes.extend_from_slice(status);
+        match reason.first() {
+            // The space is needed even if no reason follows (RFC 9112 section 4).
+            None => self.bytes.push(b' '),
+            Some(b' ') if reason.iter().copied().all(is_text) => {}
+            Some(_) => {
+                self.clear();
+                return Err(invalid());
+            }
+        }
+        self.bytes.extend_from_slice(b"\r\n");
+        self.headers_start = self.bytes.len();
+        self.status = code as u16;
+        Ok(())
     }
 
     /// Adds a header. Hop-by-hop headers, `Server` and `Date` are ours to write and are left out, as in gunicorn; of
-    /// `Connection`, `close` and `upgrade` are heeded.
+    /// `Connection`, `close` and `upgrade` are heeded. So is `Content-Length`, except where it must not be sent.
     ///
     /// # Errors
-    /// Anything that could split the head, and a malformed `Content-Length`.
+    /// Anything that could split the head, and a malformed `Content-Length`. The head is as it was then.
     pub fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), InvalidResponse> {
-        let _ = (name, value);
-        todo!()
+        if !is_token(name) {
+            return Err(InvalidResponse::HeaderName(name.escape_ascii().to_string()));
+        }
+        if !value.iter().copied().all(is_text) {
+            return Err(InvalidResponse::HeaderValue(name.escape_ascii().to_string()));
+        }
+        let value = trim(value);
+        let kept = match Kind::of(name) {
+            Kind::Ordinary => true,
+            Kind::ContentLength => self.content_length(value)?,
+            Kind::Upgrade => value.eq_ignore_ascii_case(b"websocket"),
+            Kind::Connection => {
+                for option in list(value) {
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    self.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+                }
+                false
+            }
+            Kind::Ours => false,
+        };
+        if kept {
+            for part in [name, b": ", value, b"\r\n"] {
+                self.bytes.extend_from_slice(part);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of a length; says whether the header is sent. An equal second one is not; where no length may be
+    /// sent (1xx and 204, RFC 9110 section 8.6), none is.
+    fn content_length(&mut self, value: &[u8]) -> Result<bool, InvalidResponse> {
+        let length = decimal(value).filter(|length| self.length.is_none_or(|before| before == *length));
+        let length =
+            length.ok_or_else(|| InvalidResponse::ContentLength(value.escape_ascii().to_string()))?;
+        let first = self.length.replace(length).is_none();
+        Ok(first && self.status >= 200 && self.status != 204)
     }
 
     /// The status code; 0 before [`start`](Self::start).
@@ -87,20 +145,119 @@ impl ResponseHead {
         self.status != 0
     }
 
+    /// The length that the application gave the body, whether or not it may be sent.
+    pub fn content_length_given(&self) -> Option<u64> {
+        self.length
+    }
+
     /// Forgets everything, for the next response.
     pub fn clear(&mut self) {
-        todo!()
+        self.bytes.clear();
+        self.headers_start = 0;
+        self.status = 0;
+        self.length = None;
+        self.upgrade = false;
+        self.close = false;
     }
 
     /// The headers that will be sent of those that the application gave, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        std::iter::empty()
+        let mut rest = self.bytes.get(self.headers_start..).unwrap_or(&[]);
+        std::iter::from_fn(move || {
+            let end = memchr::memchr(b'\r', rest)?;
+            let line = rest.get(..end)?;
+            rest = rest.get(end + 2..)?;
+            let colon = memchr::memchr(b':', line)?;
+            Some((line.get(..colon)?, line.get(colon + 2..)?))
+        })
+    }
+
+    /// How the body must be framed.
+    pub fn framing(&self, circumstances: &Circumstances) -> Framing {
+        if circumstances.head_request || self.status < 200 || matches!(self.status, 204 | 304) {
+            return Framing::None;
+        }
+        match self.length.or(circumstances.known_length) {
+            Some(length) => Framing::Length(length),
+            None if circumstances.version >= Version::HTTP_11 => Framing::Chunked,
+            None => Framing::UntilClose,
+        }
     }
 
     /// Appends the finished head to `out`: status line, `Server`, `Date`, `Connection`, framing, the application's
     /// headers, the empty line. Says how the body must be framed, and whether the connection lives on after it.
+    ///
+    /// The status line has the request's version: 1.0, or else 1.1. A response that was not
+    /// [started](Self::start) is a 500.
     pub fn finish(&self, out: &mut Vec<u8>, circumstances: &Circumstances) -> (Framing, bool) {
-        let _ = (out, circumstances);
-        todo!()
+        let framing = self.framing(circumstances);
+        // A final response can't have a 1xx status: what follows on the connection is not HTTP (101), or nonsense.
+        let keep_alive =
+            circumstances.keep_alive && !self.close && framing != Framing::UntilClose && self.status >= 200;
+
+        let (status_line, headers) = self.bytes.split_at(self.headers_start);
+        out.reserve(self.bytes.len() + 160);
+        out.extend_from_slice(if circumstances.version >= Version::HTTP_11 {
+            b"HTTP/1.1 "
+        } else {
+            b"HTTP/1.0 "
+        });
+        out.extend_from_slice(if self.is_started() { status_line } else { b"500 Internal Server Error\r\n" });
+        out.extend_from_slice(SERVER_AND_DATE.as_bytes());
+        out.extend_from_slice(&date::now());
+        out.extend_from_slice(match (self.upgrade, keep_alive) {
+            (false, true) => b"\r\nConnection: keep-alive\r\n".as_slice(),
+            (false, false) => b"\r\nConnection: close\r\n",
+            (true, false) if self.status >= 200 => b"\r\nConnection: upgrade, close\r\n",
+            (true, _) => b"\r\nConnection: upgrade\r\n",
+        });
+        match framing {
+            Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Framing::Length(length) if self.length.is_none() => {
+                // Can't fail: a `Vec` grows.
+                let _ = write!(out, "Content-Length: {length}\r\n");
+            }
+            _ => {}
+        }
+        out.extend_from_slice(headers);
+        out.extend_from_slice(b"\r\n");
+        (framing, keep_alive)
     }
 }
+
+/// The beginning of what the server says itself.
+const SERVER_AND_DATE: &str = "Server: rgunicorn\r\nDate: ";
+
+/// What a header of the application's is to the server.
+enum Kind {
+    Ordinary,
+    ContentLength,
+    Connection,
+    Upgrade,
+    /// The server's to write, or of no concern to anybody but the next hop.
+    Ours,
+}
+
+impl Kind {
+    /// By its name (RFC 9110 section 7.6.1, PEP 3333 "Other HTTP Features"; gunicorn has the same list).
+    fn of(name: &[u8]) -> Kind {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        match name.len() {
+            14 if is("Content-Length") => Kind::ContentLength,
+            10 if is("Connection") => Kind::Connection,
+            7 if is("Upgrade") => Kind::Upgrade,
+            2 if is("TE") => Kind::Ours,
+            4 if is("Date") => Kind::Ours,
+            6 if is("Server") => Kind::Ours,
+            8 if is("Trailers") => Kind::Ours,
+            10 if is("Keep-Alive") => Kind::Ours,
+            17 if is("Transfer-Encoding") => Kind::Ours,
+            18 if is("Proxy-Authenticate") => Kind::Ours,
+            19 if is("Proxy-Authorization") => Kind::Ours,
+            _ => Kind::Ordinary,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
