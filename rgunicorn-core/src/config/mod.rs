@@ -1,12 +1,89 @@
-//! Every setting, declared once.
+//! Every setting, declared once; where values come from and what they mean.
+//!
+//! The way of a setting: declared in `settings`; set by a source (the command line, a TOML or Python file, the
+//! environment), which gives a [`Value`]; read by its kind; stronger sources over weaker ones ([`load`]); a field of
+//! [`Config`], which the arbiter hands to every worker.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `settings` | the table: every setting, and nothing else |
+//! | `table` | the macro that makes it, and [`Setting`]: what there is to know of one |
+//! | `kind` | what values a setting takes |
+//! | `value` | a value as a source gives it |
+//! | `address` | an address to listen on |
+//! | `sources` | [`load`]: which source goes before which |
+//! | `cli` | the command line |
+//! | `files`, `toml_file`, `python` | configuration files |
+//! | `error` | what is wrong with a configuration, and where |
+//! | `page` | `--print-config` and `docs/settings.md` |
 
-use thiserror::Error;
+mod address;
+mod cli;
+mod error;
+mod files;
+mod kind;
+mod nearest;
+mod page;
+mod python;
+mod settings;
+mod sources;
+mod table;
+mod toml_file;
+mod value;
 
-/// The settings, resolved.
-#[derive(Debug, Clone)]
-pub struct Config {}
+#[cfg(test)]
+mod tests;
 
-/// A configuration that can't be used.
-#[derive(Debug, Error)]
-#[error("{0}")]
-pub struct ConfigError(String);
+pub use address::BindAddress;
+pub use cli::report;
+pub use error::{ConfigError, Origin};
+pub use kind::{LogLevel, LogTarget, Takes};
+pub use page::{print, settings_page};
+pub use python::{Evaluation, NoPython, PythonConfig, PythonLocation, RawEntry};
+pub use settings::{Config, SETTINGS};
+pub use sources::{Loaded, Outcome, Sources, load};
+pub use table::{Setting, Status};
+pub use value::Value;
+
+use crate::app::SpoolLimits;
+use crate::http::{Limits, Policy};
+
+impl Config {
+    /// The application, as `module:attribute`.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoApplication`]: there is a program around it that has none of its own.
+    pub fn application(&self) -> Result<&str, ConfigError> {
+        self.wsgi_app.as_deref().ok_or(ConfigError::NoApplication)
+    }
+
+    /// What processes are called: `proc_name`, or else `default_proc_name`.
+    pub fn proc_name(&self) -> &str {
+        self.proc_name.as_deref().unwrap_or(&self.default_proc_name)
+    }
+
+    /// What request heads are checked against.
+    pub fn http_policy(&self) -> Policy {
+        Policy {
+            limits: Limits {
+                line: self.limit_request_line,
+                fields: self.limit_request_fields,
+                field_size: self.limit_request_field_size,
+            },
+            permit_obsolete_folding: self.permit_obsolete_folding,
+            strip_header_spaces: self.strip_header_spaces,
+            permit_unconventional_http_method: self.permit_unconventional_http_method,
+            permit_unconventional_http_version: self.permit_unconventional_http_version,
+            casefold_http_method: self.casefold_http_method,
+            header_map: self.header_map,
+            forwarder_headers: self.forwarder_headers.clone(),
+            forwarded_allow: self.forwarded_allow_ips.clone(),
+            secure_scheme_headers: self.secure_scheme_headers.clone(),
+        }
+    }
+
+    /// How much of a request body is kept in memory, and where the rest goes.
+    pub fn spool_limits(&self) -> SpoolLimits {
+        SpoolLimits { memory: self.request_body_buffer, directory: self.tmp_upload_dir.clone() }
+    }
+}

@@ -1,0 +1,112 @@
+//! What values a setting takes: one type a kind, each implementing the one small trait [`Kind`].
+//!
+//! A kind reads what any source gives, the text of a command line as well as the typed value of a TOML or Python file,
+//! as gunicorn's validators do, and shows a value so that it reads back.
+
+mod choice;
+mod flag;
+mod list;
+mod number;
+mod python;
+mod text;
+mod world;
+
+use super::value::Value;
+
+pub use choice::{
+    AsgiLifespan, AsgiLoop, HeaderMaps, Http2Cleartext, HttpParser, Level, LogLevel, Protocols,
+    ProxyProtocol, ReloadEngine,
+};
+pub use flag::{Switch, SwitchOff};
+pub use list::{AllowIps, Binds, EnvPairs, HeaderNames, Mapping, Paths, SchemeHeaders, Texts};
+pub use number::{FrameSize, Octal, Positive, Seconds, Whole, WindowSize};
+pub use python::{ClassName, Hook, SslVersion};
+pub use text::{LogTarget, OptionalPath, OptionalText, Target, Text};
+pub use world::{Directory, GroupId, UserId};
+
+/// What a flag of the command line is followed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing: the flag stands for this value.
+    Nothing(bool),
+    /// A value; of several flags the last counts.
+    Value,
+    /// A value, or nothing for this one.
+    OptionalValue(&'static str),
+    /// A value; repeated flags make a list.
+    Values,
+}
+
+/// A kind of value that settings of the Rust type `T` can have.
+pub trait Kind<T> {
+    /// What its flag is followed by.
+    const TAKES: Takes = Takes::Value;
+    /// What is right, as in "'x' is not ...".
+    const EXPECTS: &'static str;
+
+    /// Reads a value from any source.
+    ///
+    /// # Errors
+    /// A sentence with the value and what would be right, or nothing where [`EXPECTS`](Self::EXPECTS) says it.
+    fn read(value: &Value) -> Result<T, Mistake>;
+
+    /// Shows a value; [`read`](Self::read) reads it back.
+    fn show(value: &T) -> Value;
+}
+
+/// Why a value is not of its kind.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// It is not what the kind expects; nothing more to say.
+    Unexpected,
+    /// A whole sentence.
+    Because(String),
+}
+
+impl Mistake {
+    /// The whole sentence.
+    pub(super) fn explain(self, value: &Value, expects: &str) -> String {
+        match self {
+            Mistake::Unexpected => format!("{} is not {expects}", value.literal()),
+            Mistake::Because(reason) => reason,
+        }
+    }
+}
+
+impl From<String> for Mistake {
+    fn from(reason: String) -> Self {
+        Mistake::Because(reason)
+    }
+}
+
+/// `value` as text without white space around it.
+fn as_text(value: &Value) -> Result<&str, Mistake> {
+    match value {
+        Value::Text(text) => Ok(text.trim()),
+        _ => Err(Mistake::Unexpected),
+    }
+}
+
+/// `value` as a list of texts: a text alone is a list of one, and nothing is an empty list.
+fn as_texts(value: &Value) -> Result<Vec<&str>, Mistake> {
+    match value {
+        Value::None => Ok(Vec::new()),
+        Value::Text(text) if text.is_empty() => Ok(Vec::new()),
+        Value::List(items) => items.iter().map(as_text).collect(),
+        other => Ok(vec![as_text(other)?]),
+    }
+}
+
+/// `value` as a list of texts, where a text alone holds several with commas between them.
+fn as_comma_list(value: &Value) -> Result<Vec<&str>, Mistake> {
+    match value {
+        Value::None => Ok(Vec::new()),
+        Value::Text(text) => Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()),
+        Value::List(items) => items.iter().map(as_text).collect(),
+        _ => Err(Mistake::Unexpected),
+    }
+}
+
+fn show_texts<T: ToString>(items: impl IntoIterator<Item = T>) -> Value {
+    Value::List(items.into_iter().map(|item| Value::Text(item.to_string())).collect())
+}

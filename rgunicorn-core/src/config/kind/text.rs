@@ -1,0 +1,133 @@
+//! Text, paths, and the files that logs go to.
+
+use std::path::PathBuf;
+
+use super::{Kind, Mistake, Value, as_text};
+
+/// Text.
+#[derive(Debug)]
+pub struct Text;
+
+/// Text, or `None`.
+#[derive(Debug)]
+pub struct OptionalText;
+
+/// A path, or `None`.
+#[derive(Debug)]
+pub struct OptionalPath;
+
+/// Where a log goes; see [`LogTarget`].
+#[derive(Debug)]
+pub struct Target;
+
+/// Where a log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// `-`: standard error for the error log, standard output for the access log.
+    Standard,
+    /// A file.
+    File(PathBuf),
+}
+
+/// Empty text is no value where there may be none.
+fn optional(value: &Value) -> Result<Option<&str>, Mistake> {
+    match value {
+        Value::None => Ok(None),
+        other => as_text(other).map(|text| Some(text).filter(|text| !text.is_empty())),
+    }
+}
+
+impl Kind<String> for Text {
+    const EXPECTS: &'static str = "text";
+
+    fn read(value: &Value) -> Result<String, Mistake> {
+        as_text(value).map(str::to_string)
+    }
+
+    fn show(value: &String) -> Value {
+        Value::text(value)
+    }
+}
+
+impl Kind<Option<String>> for OptionalText {
+    const EXPECTS: &'static str = "text";
+
+    fn read(value: &Value) -> Result<Option<String>, Mistake> {
+        optional(value).map(|text| text.map(str::to_string))
+    }
+
+    fn show(value: &Option<String>) -> Value {
+        value.as_ref().map_or(Value::None, Value::text)
+    }
+}
+
+impl Kind<Option<PathBuf>> for OptionalPath {
+    const EXPECTS: &'static str = "a path";
+
+    fn read(value: &Value) -> Result<Option<PathBuf>, Mistake> {
+        optional(value).map(|text| text.map(PathBuf::from))
+    }
+
+    fn show(value: &Option<PathBuf>) -> Value {
+        value.as_ref().map_or(Value::None, |path| Value::text(path.to_string_lossy()))
+    }
+}
+
+impl From<&str> for LogTarget {
+    fn from(text: &str) -> Self {
+        if text == "-" { LogTarget::Standard } else { LogTarget::File(text.into()) }
+    }
+}
+
+fn show_target(target: &LogTarget) -> Value {
+    match target {
+        LogTarget::Standard => Value::text("-"),
+        LogTarget::File(path) => Value::text(path.to_string_lossy()),
+    }
+}
+
+impl Kind<LogTarget> for Target {
+    const EXPECTS: &'static str = "a file, or - for standard error";
+
+    /// `None` is no error log at all in gunicorn: that is a file, too.
+    fn read(value: &Value) -> Result<LogTarget, Mistake> {
+        optional(value).map(|text| LogTarget::from(text.unwrap_or("/dev/null")))
+    }
+
+    fn show(value: &LogTarget) -> Value {
+        show_target(value)
+    }
+}
+
+impl Kind<Option<LogTarget>> for Target {
+    const EXPECTS: &'static str = "a file, or - for standard output";
+
+    fn read(value: &Value) -> Result<Option<LogTarget>, Mistake> {
+        optional(value).map(|text| text.map(LogTarget::from))
+    }
+
+    fn show(value: &Option<LogTarget>) -> Value {
+        value.as_ref().map_or(Value::None, show_target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_text_is_no_value_where_there_may_be_none() {
+        assert_eq!(OptionalText::read(&Value::text(" ")), Ok(None));
+        assert_eq!(OptionalPath::read(&Value::text("")), Ok(None));
+        assert_eq!(Text::read(&Value::text(" a ")), Ok("a".into()));
+        assert_eq!(Text::read(&Value::None), Err(Mistake::Unexpected));
+    }
+
+    #[test]
+    fn a_dash_is_the_standard_stream() {
+        assert_eq!(Target::read(&Value::text("-")), Ok(LogTarget::Standard));
+        assert_eq!(Target::read(&Value::text("-")), Ok(Some(LogTarget::Standard)));
+        assert_eq!(Target::read(&Value::text("a.log")), Ok(Some(LogTarget::File("a.log".into()))));
+        assert_eq!(<Target as Kind<Option<LogTarget>>>::read(&Value::None), Ok(None));
+    }
+}
