@@ -1,5 +1,220 @@
 //! Listeners: addresses, binding, inheritance.
 
+mod bind;
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use socket2::{SockAddr, Socket};
+use thiserror::Error;
+
+use crate::app::{Peer, ServerAddress};
+use crate::config::{BindAddress, Config};
+use crate::sys::net;
+
+pub use bind::bind;
+
 /// A bound, listening, non-blocking socket.
 #[derive(Debug)]
-pub struct Listener {}
+pub struct Listener {
+    socket: Socket,
+    address: ServerAddress,
+    /// What it was made from; tells a reload whether it can stay.
+    bound_to: BindAddress,
+    /// The socket file that this process made, if it made one.
+    file: Option<SocketFile>,
+    /// It only holds the port: each worker listens with a socket of its own (`reuse_port`).
+    reserved: bool,
+}
+
+/// A connection just accepted; non-blocking.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub stream: Socket,
+    /// Who is at its other end.
+    pub peer: Peer,
+}
+
+/// An address that can't be listened at.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// The system refused.
+    #[error("Can't listen at {address}: {source}")]
+    Refused {
+        /// The address as configured.
+        address: BindAddress,
+        /// Why.
+        source: io::Error,
+    },
+    /// A host name that nobody knows.
+    #[error("Can't listen at {address}: the host name has no address ({source})")]
+    Unknown {
+        /// The address as configured.
+        address: BindAddress,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something else than a socket is at the path.
+    #[error("Can't listen at {address}: there is a file of that name, and it is not a socket")]
+    NotASocket {
+        /// The address as configured.
+        address: BindAddress,
+    },
+    /// The descriptor is none, or not a stream socket.
+    #[error(
+        "Can't listen at {address}: {why}; it must be a stream socket that this process was started with"
+    )]
+    Descriptor {
+        /// The address as configured.
+        address: BindAddress,
+        /// Why.
+        why: String,
+    },
+}
+
+impl BindError {
+    /// The system's error, where it refused an address that may be free, or there, in a moment.
+    fn passing(&self) -> Option<&io::Error> {
+        match self {
+            BindError::Refused { source, .. } => Some(source).filter(|source| {
+                matches!(source.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl Listener {
+    /// Accepts a connection, without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nobody waits; `ConnectionAborted` when the client has left again; EMFILE and its kin when there
+    /// are no descriptors left.
+    pub fn accept(&self) -> io::Result<Accepted> {
+        let (stream, peer) = net::accept(&self.socket)?;
+        Ok(Accepted { stream, peer: peer.as_socket().map_or_else(Peer::unix, Peer::tcp) })
+    }
+
+    /// What it is bound to.
+    pub fn server_address(&self) -> &ServerAddress {
+        &self.address
+    }
+
+    /// Another handle for the same socket.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn try_clone(&self) -> io::Result<Listener> {
+        Ok(Listener {
+            socket: self.socket.try_clone()?,
+            address: self.address.clone(),
+            bound_to: self.bound_to.clone(),
+            file: None,
+            reserved: self.reserved,
+        })
+    }
+
+    /// What a worker accepts from: another handle, or with `reuse_port` a socket of its own.
+    ///
+    /// # Errors
+    /// When there are no descriptors left, or the port was taken from us.
+    pub(crate) fn for_worker(&self, config: &Config) -> io::Result<Listener> {
+        let mut own = self.try_clone()?;
+        if self.reserved {
+            own.socket = bind::listen(&self.socket.local_addr()?, config)?;
+            own.reserved = false;
+        }
+        Ok(own)
+    }
+
+    /// Adapts it to settings that may have changed.
+    pub(crate) fn readjust(&self, config: &Config) {
+        if !self.reserved {
+            // Listening again changes the backlog. That it listens already it does.
+            let _ = self.socket.listen(bind::backlog(config));
+        }
+    }
+
+    /// Whether it can serve a configuration that wants `address`.
+    pub(crate) fn fits(&self, address: &BindAddress, config: &Config) -> bool {
+        let tcp = matches!(address, BindAddress::Tcp { .. });
+        self.bound_to == *address && self.reserved == (tcp && config.reuse_port)
+    }
+
+    /// Removes the socket file, if this process made it and it is still the same.
+    pub(crate) fn unlink(&self) {
+        if let Some(file) = &self.file
+            && file.is_same()
+        {
+            let _ = std::fs::remove_file(&file.path);
+        }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            // `SocketAddr` puts brackets around an IPv6 address.
+            ServerAddress::Tcp(address) => write!(f, "http://{address}"),
+            ServerAddress::Unix(path) => write!(f, "unix:{}", printable(path)),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// A path, with the NUL that begins an abstract name shown as `@`.
+fn printable(path: &Path) -> String {
+    path.to_string_lossy().replacen('\0', "@", 1)
+}
+
+fn server_address(address: &SockAddr) -> ServerAddress {
+    if let Some(address) = address.as_socket() {
+        return ServerAddress::Tcp(address);
+    }
+    let path = match (address.as_pathname(), address.as_abstract_namespace()) {
+        (Some(path), _) => path.to_owned(),
+        (None, Some(name)) => {
+            use std::os::unix::ffi::OsStringExt;
+            PathBuf::from(std::ffi::OsString::from_vec([b"\0", name].concat()))
+        }
+        (None, None) => PathBuf::new(),
+    };
+    ServerAddress::Unix(path)
+}
+
+/// A socket file, as it was when it was made.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<SocketFile> {
+        let path = std::path::absolute(path)?;
+        let metadata = std::fs::symlink_metadata(&path)?;
+        Ok(SocketFile { path, device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// Whether the path still names it, and not one that another server has put there.
+    fn is_same(&self) -> bool {
+        std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode))
+    }
+}

@@ -14,6 +14,7 @@ use crate::socket::Listener;
 
 mod control;
 
+pub(crate) use control::Lifeline;
 pub use control::{Control, Stop};
 
 /// The exit status of a worker that could not boot (gunicorn's `WORKER_BOOT_ERROR`).

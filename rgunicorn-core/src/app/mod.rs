@@ -32,7 +32,8 @@ use thiserror::Error;
 pub use body::Body;
 pub use peer::{Peer, ServerAddress};
 pub use request::Request;
-pub use response::{BodyStream, Flow, Response, ResponseError, Sink};
+pub use response::{BodyStream, Flow, OwnedBytes, Response, ResponseError, Sink};
+pub(crate) use response::{Broken, Progress};
 pub use spool::{Spool, SpoolLimits};
 
 use crate::worker::{BootError, WorkerContext};

@@ -17,6 +17,17 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// A request whose head was parsed from `bytes`; for hosts and tests that bring their own transport.
+    pub fn new(
+        head: &'a RequestHead,
+        bytes: &'a [u8],
+        body: &'a mut Body,
+        peer: &'a Peer,
+        server: &'a ServerAddress,
+    ) -> Self {
+        Request { head, bytes, body, peer, server, started: Instant::now() }
+    }
+
     /// The method, such as `GET`: a token.
     pub fn method(&self) -> &'a [u8] {
         self.head.method.of(self.bytes)

@@ -1,1 +1,225 @@
-//! (see the crate's table of contents)
+//! The process that forks, minds, reloads and stops the workers.
+//!
+//! It is one loop: wait until a signal has come or something is due, handle the signals, see to what is due. It has no
+//! threads, and holds no language's interpreter unless `--preload` asks for it.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | `start` | from the settings to a running arbiter: checks, daemon, logs, pid file, listeners |
+//! | `generation` | what one reading of the settings brought: class, listeners, how many workers |
+//! | `spawn` | how a worker process is made |
+//! | `child` | what the new process does, from its first breath to `_exit` |
+//! | `workers` | the table of children, and what is due for each |
+//! | `reap` | what the end of a child means |
+//! | `reload` | from one generation to the next, or back |
+//! | `stop` | the way out |
+//! | `backoff` | how long to wait before another try |
+//! | `pidfile`, `daemon` | what their names say |
+
+mod backoff;
+mod child;
+mod daemon;
+mod generation;
+mod pidfile;
+mod reap;
+mod reload;
+mod spawn;
+mod start;
+mod stop;
+mod workers;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::{Config, ConfigError};
+use crate::hooks::Hooks;
+use crate::log;
+use crate::scoreboard::Scoreboard;
+use crate::sys::clock::monotonic_ms;
+use crate::sys::environment::Overlay;
+use crate::sys::signals::{self, Signal, SignalPipe};
+use crate::worker::{Lifeline, Stop, WorkerClass};
+use generation::Generation;
+use pidfile::Pidfile;
+use spawn::Birth;
+use stop::Ending;
+use workers::Workers;
+
+/// Reads the settings again, on SIGHUP.
+pub type Reload = Box<dyn Fn() -> Result<(Config, Arc<dyn WorkerClass>), ConfigError>>;
+
+/// An arbiter about to [`run`](Self::run).
+pub struct Arbiter {
+    config: Config,
+    class: Arc<dyn WorkerClass>,
+    hooks: Arc<dyn Hooks>,
+    reload: Reload,
+}
+
+impl std::fmt::Debug for Arbiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Arbiter").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Arbiter {
+    /// An arbiter for workers of `class`. `reload` is asked for new settings, and the class that they name, on SIGHUP.
+    pub fn new(config: Config, class: Arc<dyn WorkerClass>, hooks: Arc<dyn Hooks>, reload: Reload) -> Self {
+        Arbiter { config, class, hooks, reload }
+    }
+
+    /// Runs until a signal says stop; answers the exit status: 0, or 1 if it could not start, or 3 or 4 if the first
+    /// workers could not boot, or load their application.
+    ///
+    /// This takes over the process: its signals, its children, its title, its environment and working directory. To be
+    /// called from the only thread. The processes that it forks do not return from here.
+    pub fn run(self) -> i32 {
+        let mut master = match Master::start(self) {
+            Ok(master) => master,
+            Err(error) => {
+                tracing::error!("{error}");
+                return error.exit_status();
+            }
+        };
+        match master.serve() {
+            Outcome::Over(status) => status,
+            Outcome::Born(birth) => child::live(birth, master),
+        }
+    }
+}
+
+/// How the loop was left.
+enum Outcome {
+    /// The arbiter is done; this is its exit status.
+    Over(i32),
+    /// This is not the arbiter any more, but a worker just forked.
+    Born(Birth),
+}
+
+/// A running arbiter.
+struct Master {
+    hooks: Arc<dyn Hooks>,
+    reload: Reload,
+    scoreboard: Scoreboard,
+    signals: SignalPipe,
+    lifeline: Lifeline,
+    environment: Overlay,
+    /// The working directory that we were started in.
+    home: PathBuf,
+    pidfile: Option<Pidfile>,
+    workers: Workers,
+    /// The generation that serves.
+    current: Generation,
+    /// The generation that a reload is starting, until its first worker has booted.
+    next: Option<Generation>,
+    /// The number of the latest generation.
+    generations: u64,
+    /// How many workers were started.
+    age: u64,
+    /// Whether any worker has ever booted.
+    proven: bool,
+    preloaded: bool,
+    ending: Option<Ending>,
+}
+
+impl Master {
+    fn serve(&mut self) -> Outcome {
+        loop {
+            if let Some(birth) = self.tend() {
+                return Outcome::Born(birth);
+            }
+            let now = monotonic_ms();
+            if let Some(status) = self.over(now) {
+                return Outcome::Over(status);
+            }
+            let limit = self.due(now).map(|due| due.saturating_sub(now));
+            if let Err(error) = self.signals.wait(limit) {
+                tracing::error!("Can't wait for signals: {error}");
+                self.end(Stop::Quick, 1, None);
+            }
+            for signal in self.signals.drain() {
+                self.handle(signal);
+            }
+        }
+    }
+
+    /// The one place where a signal is given its meaning.
+    fn handle(&mut self, signal: Signal) {
+        match signal {
+            // Frequent; and children are reaped at every turn anyway.
+            Signal::SIGCHLD => tracing::debug!("Handling signal: chld"),
+            signal => tracing::info!("Handling signal: {}", signals::name(signal)),
+        }
+        match signal {
+            Signal::SIGTERM => self.end(Stop::Graceful, 0, None),
+            Signal::SIGINT | Signal::SIGQUIT => self.end(Stop::Quick, 0, None),
+            Signal::SIGUSR1 => {
+                log::reopen();
+                self.workers.send(Signal::SIGUSR1);
+            }
+            Signal::SIGHUP | Signal::SIGTTIN | Signal::SIGTTOU if self.ending.is_some() => {}
+            Signal::SIGHUP => {
+                tracing::info!("Hang up: Master");
+                self.begin_reload();
+            }
+            Signal::SIGTTIN => self.resize(|workers| workers + 1),
+            Signal::SIGTTOU => self.resize(|workers| if workers > 1 { workers - 1 } else { workers }),
+            Signal::SIGUSR2 => tracing::warn!("SIGUSR2 ignored: upgrading on the fly is not supported yet"),
+            Signal::SIGWINCH if self.current.config.daemon => {
+                tracing::warn!("SIGWINCH ignored: stopping the workers alone is not supported yet");
+            }
+            Signal::SIGWINCH => tracing::debug!("SIGWINCH ignored. Not daemonized"),
+            _ => {}
+        }
+    }
+
+    fn resize(&mut self, change: impl Fn(usize) -> usize) {
+        for generation in std::iter::once(&mut self.current).chain(&mut self.next) {
+            generation.target = change(generation.target);
+        }
+    }
+
+    /// Sees to everything that is due now. Answers in a worker that was forked meanwhile.
+    fn tend(&mut self) -> Option<Birth> {
+        self.reap();
+        let now = monotonic_ms();
+        self.welcome();
+        self.workers.abort_hung(now, &self.scoreboard);
+        self.workers.kill_overdue(now);
+        if self.ending.is_some() {
+            return None;
+        }
+        self.workers.trim(&self.current, now);
+        self.fill(now)
+    }
+
+    /// When to see to things again, if no signal comes before; in milliseconds of the monotonic clock.
+    fn due(&self, now: u64) -> Option<u64> {
+        let workers = self.workers.due(now, &self.scoreboard);
+        let births = std::iter::once(&self.current)
+            .chain(&self.next)
+            .filter(|generation| {
+                self.ending.is_none() && self.workers.serving(generation.number) < generation.target
+            })
+            .map(|generation| generation.backoff.not_before());
+        workers.into_iter().chain(births).min()
+    }
+
+    /// Notes which workers have booted since.
+    fn welcome(&mut self) {
+        for generation in self.workers.note_booted(&self.scoreboard) {
+            self.has_booted(generation);
+        }
+    }
+
+    /// A worker of this generation has booted, so the generation can.
+    fn has_booted(&mut self, generation: u64) {
+        self.proven = true;
+        if let Some(next) = self.next.take_if(|next| next.number == generation) {
+            self.promote(next);
+        }
+        if self.current.number == generation {
+            self.current.backoff.reset();
+        }
+    }
+}

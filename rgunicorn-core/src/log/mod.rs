@@ -1,1 +1,164 @@
-//! (see the crate's table of contents)
+//! The error log (through `tracing`) and the access log.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | `error` | a `tracing` subscriber that writes gunicorn's format |
+//! | [`access`] | writes access log lines, in batches |
+//! | [`mod@format`] | an access log format, compiled, and what it can print |
+//! | `escape` | makes what a client sent safe to print |
+//!
+//! The arbiter opens the files ([`setup`]) while it may, and gives them to the user that workers run as; workers inherit
+//! them. A file keeps its descriptor for good: reopening replaces what stands behind it, so that no writer needs a lock.
+
+pub mod access;
+mod error;
+mod escape;
+pub mod format;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use thiserror::Error;
+
+pub use access::AccessLog;
+pub use error::{descriptor, raw_line, set_level};
+pub use format::{AccessRecord, FormatError, LogFormat, RequestLine};
+
+use crate::config::{Config, LogTarget};
+use crate::sys::files;
+
+/// Logs with the level CRITICAL, which `tracing` doesn't know; the arguments are those of [`tracing::error!`].
+#[macro_export]
+macro_rules! critical {
+    ($($arguments:tt)+) => { tracing::error!(target: $crate::log::CRITICAL, $($arguments)+) };
+}
+pub use crate::critical;
+
+/// The `tracing` target whose errors are CRITICAL.
+pub const CRITICAL: &str = "rgunicorn::critical";
+
+/// A log that can't be written.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The file can't be opened.
+    #[error(
+        "{setting} {path:?} can't be written: {source}; the directory must exist, and the user must have access"
+    )]
+    Open {
+        /// The setting that names the file.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The format is none.
+    #[error("access_log_format: {0}")]
+    Format(#[from] FormatError),
+    /// Standard output and error can't be turned to the file.
+    #[error("capture_output: {0}")]
+    Capture(io::Error),
+}
+
+/// The files that are open.
+#[derive(Debug)]
+struct Files {
+    error: Option<LogFile>,
+    access: Option<LogFile>,
+    capture: bool,
+}
+
+static FILES: Mutex<Files> = Mutex::new(Files { error: None, access: None, capture: false });
+
+/// Opens the logs that the settings name, and directs `tracing`'s events to the error log, unless the host has set a
+/// subscriber of its own. May be called again with other settings; on an error, what was before goes on.
+///
+/// # Errors
+/// A [`LogError`] naming the setting.
+pub fn setup(config: &Config) -> Result<(), LogError> {
+    error::install();
+    LogFormat::compile(&config.access_log_format)?;
+    let open = |setting, target: Option<&LogTarget>| match target {
+        Some(LogTarget::File(path)) => LogFile::create(setting, path, config).map(Some),
+        Some(LogTarget::Standard) | None => Ok(None),
+    };
+    let error = open("errorlog", Some(&config.errorlog))?;
+    let access = open("accesslog", config.accesslog.as_ref())?;
+    let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    set_level(config.loglevel);
+    error::direct_to(error.as_ref().map_or(files::STDERR, |file| file.file.as_raw_fd()));
+    *files = Files { error, access, capture: config.capture_output };
+    files.capture_output().map_err(LogError::Capture)
+}
+
+/// Opens the files of this process again by their names (SIGUSR1, for log rotation). One that can't be opened goes on as
+/// it was, and the error log says so.
+pub fn reopen() {
+    let files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    for file in [&files.error, &files.access].into_iter().flatten() {
+        if let Err(error) = file.reopen() {
+            tracing::error!("Can't reopen {:?}: {error}", file.path);
+        }
+    }
+    if let Err(error) = files.capture_output() {
+        tracing::error!("Can't capture the output: {error}");
+    }
+}
+
+impl Files {
+    fn capture_output(&self) -> io::Result<()> {
+        if let (true, Some(error)) = (self.capture, &self.error) {
+            files::replace(&error.file, files::STDOUT)?;
+            files::replace(&error.file, files::STDERR)?;
+        }
+        Ok(())
+    }
+}
+
+/// A log file, opened for appending.
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    /// Who must be able to open it again.
+    owner: (Option<u32>, Option<u32>),
+}
+
+impl LogFile {
+    fn create(setting: &'static str, path: &Path, config: &Config) -> Result<LogFile, LogError> {
+        let failed = |source| LogError::Open { setting, path: path.to_owned(), source };
+        let path = std::path::absolute(path).map_err(failed)?;
+        let owner = (config.user, config.group);
+        let file = open(&path, owner).map_err(failed)?;
+        Ok(LogFile { path, file, owner })
+    }
+
+    fn reopen(&self) -> io::Result<()> {
+        files::replace(open(&self.path, self.owner)?.as_fd(), self.file.as_raw_fd())
+    }
+
+    fn try_clone(&self) -> io::Result<LogFile> {
+        Ok(LogFile { path: self.path.clone(), file: self.file.try_clone()?, owner: self.owner })
+    }
+}
+
+fn open(path: &Path, (user, group): (Option<u32>, Option<u32>)) -> io::Result<File> {
+    let file = OpenOptions::new().append(true).create(true).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if (user.is_some() || group.is_some()) && !kind.is_char_device() && !kind.is_fifo() {
+        // Only root can; and whoever can't is the user already.
+        let _ = std::os::unix::fs::fchown(&file, user, group);
+    }
+    Ok(file)
+}
+
+/// The file that [`setup`] opened for the access log, if it is the one that `path` names.
+fn inherited_access(path: &Path) -> Option<LogFile> {
+    let path = std::path::absolute(path).ok()?;
+    let files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    files.access.as_ref().filter(|file| file.path == path)?.try_clone().ok()
+}

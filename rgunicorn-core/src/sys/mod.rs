@@ -1,1 +1,27 @@
-//! (see the crate's table of contents)
+//! The one place where the operating system shows through, and the one place of this crate with `unsafe` in it.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`signals`] | signals as bytes in a pipe, and the handlers that put them there |
+//! | [`fork`] | making, awaiting and leaving processes |
+//! | [`memory`] | memory that processes share |
+//! | [`title`] | the process title, as `ps` shows it |
+//! | [`identity`] | user and group |
+//! | [`environment`] | environment variables |
+//! | [`clock`] | the monotonic clock, and local time as the logs print it |
+//! | [`files`] | writing to, and replacing, open descriptors |
+//! | [`net`] | accepting connections; receiving; descriptors that we were started with |
+//! | [`epoll`] | watching a listener that other processes watch as well |
+//!
+//! Everything here is for Linux.
+
+pub mod clock;
+pub mod environment;
+pub mod epoll;
+pub mod files;
+pub mod fork;
+pub mod identity;
+pub mod memory;
+pub mod net;
+pub mod signals;
+pub mod title;

@@ -1,0 +1,128 @@
+//! What a forked worker does, from its first breath to `_exit`.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Master;
+use super::spawn::Birth;
+use super::start::enter;
+use crate::critical;
+use crate::scoreboard::{Scoreboard, Slot};
+use crate::sys::environment::Overlay;
+use crate::sys::fork::{die_with_parent, exit_now};
+use crate::sys::signals::{Bell, SignalPipe};
+use crate::sys::{identity, title};
+use crate::worker::{BootError, Control, Exit, Lifeline, Worker, WorkerContext};
+
+/// The exit status of a worker that failed after it had booted, or panicked (gunicorn's -1).
+const EXIT_FAILED: i32 = 255;
+
+/// Lives the life of a worker. `master` is what the fork left of the arbiter in this process.
+pub(super) fn live(birth: Birth, master: Master) -> ! {
+    let hooks = Arc::clone(&master.hooks);
+    let proper = guarded(|| {
+        hooks.after_fork_in_worker();
+        work(birth, master)
+    });
+    tracing::info!("Worker exiting (pid: {})", std::process::id());
+    let status = match proper {
+        Some(status) => guarded(|| {
+            hooks.before_exit();
+            status
+        }),
+        None => None,
+    };
+    exit_now(status.unwrap_or(EXIT_FAILED))
+}
+
+/// Calls `run`; a panic ends there, and is logged.
+fn guarded(run: impl FnOnce() -> i32) -> Option<i32> {
+    catch_unwind(AssertUnwindSafe(run))
+        .map_err(|panic| critical!("Worker (pid:{}) panicked: {}", std::process::id(), message(&*panic)))
+        .ok()
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("for no reason given")
+}
+
+/// Boots and runs; answers the exit status.
+fn work(birth: Birth, master: Master) -> i32 {
+    let (mut worker, slot, bell) = match boot(birth, master) {
+        Ok(booted) => booted,
+        Err(error) => {
+            tracing::error!("Exception in worker process\n{error}");
+            return error.exit_status();
+        }
+    };
+    slot.booted();
+    bell.ring();
+    let status = match worker.run() {
+        Ok(Exit::Stopped | Exit::Recycled) => 0,
+        Ok(Exit::Application(0)) => 0,
+        Ok(Exit::Application(status)) => {
+            tracing::error!("The application asked its worker to exit with status {status}");
+            status
+        }
+        Err(error) => {
+            tracing::error!("Exception in worker process\n{error}");
+            EXIT_FAILED
+        }
+    };
+    // Whatever it buffers (the access log) is written here.
+    drop(worker);
+    status
+}
+
+/// What a worker keeps of the arbiter's things, if only for a moment.
+struct Kept {
+    signals: SignalPipe,
+    lifeline: Lifeline,
+    scoreboard: Scoreboard,
+    environment: Overlay,
+    home: PathBuf,
+}
+
+/// Closes everything else.
+fn keep(master: Master) -> Kept {
+    let Master { signals, lifeline, scoreboard, environment, home, .. } = master;
+    Kept { signals, lifeline, scoreboard, environment, home }
+}
+
+fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot, Bell), BootError> {
+    let Birth { config, class, listeners, generation, age, slot, blocked } = birth;
+    let Kept { signals, lifeline, scoreboard, mut environment, home } = keep(master);
+    let failed = |what: &str, error: io::Error| BootError::Boot(format!("{what}: {error}"));
+    let bell = signals.bell().map_err(|error| failed("signals", error))?;
+    drop(signals);
+    drop(lifeline.hold);
+    let control = Control::for_worker(lifeline.watch).map_err(|error| failed("signals", error))?;
+    drop(blocked);
+
+    let pid = std::process::id();
+    let slot = scoreboard.slot(slot);
+    slot.set_pid(pid);
+    drop(scoreboard);
+    title::set(&format!("rgunicorn: worker [{}]", config.proc_name()));
+    tracing::info!("Booting worker with pid: {pid}");
+    // A reload under way may have changed these in the arbiter.
+    environment.replace(&config.raw_env);
+    enter(&home.join(&config.chdir)).map_err(|error| BootError::Boot(error.to_string()))?;
+
+    let own = listeners.iter().map(|listener| listener.for_worker(&config)).collect::<io::Result<Vec<_>>>();
+    let own = own.map_err(|error| failed("listeners", error))?;
+    drop(listeners);
+    identity::assume(config.user, config.group, config.initgroups)
+        .map_err(|error| failed("Can't become the user or group that the settings name", error))?;
+
+    // While it boots, a worker looks at no signal and has nothing to finish: if it hung, nobody would be left to abort it.
+    die_with_parent(true);
+    let context = WorkerContext { config, listeners: own, control, slot: slot.clone(), age, generation };
+    let worker = class.boot(context)?;
+    die_with_parent(false);
+    Ok((worker, slot, bell))
+}

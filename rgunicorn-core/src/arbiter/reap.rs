@@ -1,0 +1,87 @@
+//! What the end of a child means.
+
+use super::Master;
+use super::workers::{Fate, Worker};
+use crate::sys::clock::monotonic_ms;
+use crate::sys::fork::{self, Ended, Pid};
+use crate::sys::signals;
+use crate::worker::{EXIT_BOOT, EXIT_LOAD, Stop};
+
+impl Master {
+    /// Takes in all children that have ended. As process 1 of a container, orphans are among them.
+    pub(super) fn reap(&mut self) {
+        while let Some((pid, ended)) = fork::reap() {
+            match self.workers.remove(pid) {
+                Some(worker) => self.bury(&worker, ended),
+                None => tracing::debug!("Reaped unknown child process (pid:{pid}, status:{ended:?})"),
+            }
+        }
+    }
+
+    fn bury(&mut self, worker: &Worker, ended: Ended) {
+        report(worker.pid, ended, worker.fate);
+        let booted = self.scoreboard.view(worker.slot).booted;
+        self.scoreboard.free(worker.slot);
+        if booted && !worker.booted && self.ending.is_none() {
+            // It was gone before we had noticed that it came.
+            self.has_booted(worker.generation);
+        }
+        if self.ending.is_some() || matches!(worker.fate, Fate::Leaves { .. }) {
+            return;
+        }
+        let birth_death = (!booted).then(|| reason(ended));
+        if let Some(reason) = birth_death.filter(|_| self.is_next(worker.generation)) {
+            self.abandon_reload(&format!(
+                "worker (pid:{}) of generation {}: {reason}",
+                worker.pid, worker.generation
+            ));
+            return;
+        }
+        match ended {
+            // The very first worker can't boot, so the others won't either.
+            Ended::Exited(status @ (EXIT_BOOT | EXIT_LOAD)) if !booted && !self.proven => {
+                self.end(Stop::Graceful, status, Some(reason(ended)));
+            }
+            Ended::Exited(0) if booted => {}
+            _ => {
+                let now = monotonic_ms();
+                let mut generations = std::iter::once(&mut self.current).chain(&mut self.next);
+                if let Some(generation) =
+                    generations.find(|generation| generation.number == worker.generation)
+                {
+                    generation.backoff.failed(now);
+                }
+            }
+        }
+    }
+
+    fn is_next(&self, generation: u64) -> bool {
+        self.next.as_ref().is_some_and(|next| next.number == generation)
+    }
+}
+
+/// Why a worker that did not boot didn't, as far as its end tells.
+fn reason(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Exited(EXIT_LOAD) => "App failed to load.",
+        Ended::Exited(EXIT_BOOT) => "Worker failed to boot.",
+        Ended::Exited(_) | Ended::Killed(_) => "Worker ended before it had booted.",
+    }
+}
+
+fn report(pid: Pid, ended: Ended, fate: Fate) {
+    match ended {
+        Ended::Exited(0) => {}
+        Ended::Exited(status) => tracing::error!("Worker (pid:{pid}) exited with code {status}."),
+        Ended::Killed(libc::SIGKILL) => match fate {
+            Fate::Killed { .. } => {
+                tracing::warn!("Worker (pid:{pid}) was sent SIGKILL, as it did not stop in time")
+            }
+            _ => tracing::error!("Worker (pid:{pid}) was sent SIGKILL! Perhaps out of memory?"),
+        },
+        Ended::Killed(libc::SIGTERM) => tracing::info!("Worker (pid:{pid}) was sent SIGTERM!"),
+        Ended::Killed(signal) => {
+            tracing::warn!("Worker (pid:{pid}) was sent {}!", signals::name_of(signal));
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! From one generation to the next, or back.
+//!
+//! On SIGHUP the settings are read again, and workers of a new generation are started beside the old ones. When the first
+//! of them has booted, the new generation is the current one, and the old workers are told to finish what they hold. If
+//! anything goes wrong before that, nothing has changed for anyone.
+
+use std::sync::Arc;
+
+use super::Master;
+use super::generation::{Generation, unlink_all_but};
+use super::pidfile::Pidfile;
+use super::start::{StartError, enter};
+use crate::log;
+use crate::sys::clock::monotonic_ms;
+use crate::sys::title;
+use crate::worker::Stop;
+
+impl Master {
+    /// Reads the settings again and starts a generation with them. One that is being started gives way.
+    pub(super) fn begin_reload(&mut self) {
+        if let Some(superseded) = self.next.take() {
+            tracing::warn!("Generation {} gives way to another reload", superseded.number);
+            self.dismiss(&superseded);
+        }
+        match self.prepare() {
+            Ok(next) if next.target == 0 => self.promote(next),
+            Ok(next) => self.next = Some(next),
+            Err(error) => self.go_on(&error.to_string()),
+        }
+    }
+
+    /// Everything that can go wrong before a process is forked.
+    fn prepare(&mut self) -> Result<Generation, StartError> {
+        self.environment.replace(&[]);
+        let (config, class) = (self.reload)()?;
+        enter(&self.home.join(&config.chdir))?;
+        self.environment.replace(&config.raw_env);
+        class.check(&config)?;
+        self.hooks.check(&config)?;
+        log::setup(&config)?;
+        log::reopen();
+        self.preload(&config).map_err(StartError::Preload)?;
+        let listeners = self.current.listeners_for(&config)?;
+        self.generations += 1;
+        Ok(Generation::new(self.generations, config, class, listeners))
+    }
+
+    /// The first worker of `next` has booted: it is the current generation now.
+    pub(super) fn promote(&mut self, next: Generation) {
+        let old = std::mem::replace(&mut self.current, next);
+        let (number, config) = (self.current.number, Arc::clone(&self.current.config));
+        self.scoreboard.set_generation(number);
+        unlink_all_but(&old.listeners, &self.current.listeners);
+        self.current.listeners.iter().for_each(|listener| listener.readjust(&config));
+        if old.config.bind != config.bind {
+            tracing::info!("Listening at: {}", self.current.addresses());
+        }
+        self.move_pidfile();
+        title::set(&format!("rgunicorn: arbiter [{}]", config.proc_name()));
+        tracing::info!("Generation {number} serves, generation {} finishes what it holds", old.number);
+        self.workers.stop(Stop::Graceful, monotonic_ms(), |worker| worker.generation != number);
+    }
+
+    fn move_pidfile(&mut self) {
+        let wanted = self.current.config.pidfile.as_deref();
+        if let (Some(pidfile), Some(path)) = (&self.pidfile, wanted)
+            && pidfile.is_at(path)
+        {
+            return;
+        }
+        if let Some(pidfile) = self.pidfile.take() {
+            pidfile.unlink();
+        }
+        match wanted.map(Pidfile::create).transpose() {
+            Ok(pidfile) => self.pidfile = pidfile,
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+
+    /// A worker of the generation that is being started has died of its birth.
+    pub(super) fn abandon_reload(&mut self, why: &str) {
+        if let Some(next) = self.next.take() {
+            self.dismiss(&next);
+            self.go_on(why);
+        }
+    }
+
+    /// Undoes what was started of a generation that will not be.
+    fn dismiss(&mut self, generation: &Generation) {
+        unlink_all_but(&generation.listeners, &self.current.listeners);
+        self.workers.stop(Stop::Quick, monotonic_ms(), |worker| worker.generation == generation.number);
+    }
+
+    /// Goes on as if there had been no reload.
+    fn go_on(&mut self, why: &str) {
+        let config = Arc::clone(&self.current.config);
+        self.environment.replace(&config.raw_env);
+        let directory = enter(&self.home.join(&config.chdir));
+        let logs = log::setup(&config).map_err(StartError::from);
+        for error in [directory, logs].into_iter().filter_map(Result::err) {
+            tracing::error!("{error}");
+        }
+        tracing::error!("reload failed, generation {} goes on: {why}", self.current.number);
+    }
+}

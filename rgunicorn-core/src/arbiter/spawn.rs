@@ -1,0 +1,106 @@
+//! How a worker process is made: by [`Master::spawn`], and nowhere else.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Master;
+use super::generation::Generation;
+use super::workers::Worker;
+use crate::config::Config;
+use crate::scoreboard::{SLOTS, SlotId};
+use crate::socket::Listener;
+use crate::sys::fork::{Forked, fork};
+use crate::sys::signals::Blocked;
+use crate::worker::WorkerClass;
+
+/// What a worker is born with.
+pub(super) struct Birth {
+    pub(super) config: Arc<Config>,
+    pub(super) class: Arc<dyn WorkerClass>,
+    pub(super) listeners: Vec<Rc<Listener>>,
+    pub(super) generation: u64,
+    pub(super) age: u64,
+    pub(super) slot: SlotId,
+    /// Signals wait until the worker has handlers of its own.
+    pub(super) blocked: Blocked,
+}
+
+impl Master {
+    /// Starts the workers that are missing, of both generations. Answers in each of them.
+    pub(super) fn fill(&mut self, now: u64) -> Option<Birth> {
+        for is_next in [false, true] {
+            loop {
+                let generation = if is_next { self.next.as_ref() } else { Some(&self.current) };
+                let Some(generation) = generation.filter(|generation| {
+                    generation.backoff.allows(now)
+                        && self.workers.serving(generation.number) < generation.target
+                }) else {
+                    break;
+                };
+                let order = Order::of(generation);
+                match self.spawn(order) {
+                    Ok(None) => {}
+                    Ok(birth) => return birth,
+                    Err(error) => {
+                        let generation = if is_next { self.next.as_mut() } else { Some(&mut self.current) };
+                        if let Some(generation) = generation {
+                            generation.backoff.failed(now);
+                            let wait = generation.backoff.not_before() - now;
+                            tracing::error!("Can't start a worker: {error}; trying again in {wait} ms");
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Makes a worker process. Answers none in the arbiter, and in the worker what it is born with.
+    fn spawn(&mut self, order: Order) -> io::Result<Option<Birth>> {
+        let Order { config, class, listeners, generation } = order;
+        let slot = self.scoreboard.claim(generation).ok_or_else(|| {
+            io::Error::other(format!(
+                "there are {SLOTS} workers already, old ones included, and no room for more"
+            ))
+        })?;
+        let age = self.age;
+        self.hooks.before_fork();
+        match fork() {
+            Ok(Forked::Child(blocked)) => {
+                Ok(Some(Birth { config, class, listeners, generation, age, slot, blocked }))
+            }
+            Ok(Forked::Parent(pid)) => {
+                self.hooks.after_fork_in_arbiter();
+                self.age += 1;
+                self.workers.add(Worker::new(pid, slot, generation, &config));
+                Ok(None)
+            }
+            Err(error) => {
+                self.hooks.after_fork_in_arbiter();
+                self.scoreboard.free(slot);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What a worker is to be made from.
+struct Order {
+    config: Arc<Config>,
+    class: Arc<dyn WorkerClass>,
+    listeners: Vec<Rc<Listener>>,
+    generation: u64,
+}
+
+impl Order {
+    fn of(generation: &Generation) -> Order {
+        Order {
+            config: Arc::clone(&generation.config),
+            class: Arc::clone(&generation.class),
+            listeners: generation.listeners.clone(),
+            generation: generation.number,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Taking connections from listeners.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::config::Accept;
+use super::connection::Connection;
+use super::transport::Transport;
+use super::{Engine, LISTENERS, Place, deadline};
+use crate::app::ServerAddress;
+use crate::socket::{Accepted, Listener};
+use crate::sys::epoll;
+
+/// The listeners of an engine, and whether they are being listened to.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    listeners: Vec<(Listener, Arc<ServerAddress>)>,
+    watched: bool,
+    paused_until: Option<Instant>,
+    /// The listener to ask first next time, so that none starves.
+    next: usize,
+}
+
+impl Acceptor {
+    /// How long accepting rests when the process or the system is out of descriptors.
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    pub(super) fn new(listeners: Vec<Listener>) -> Self {
+        let shared = |listener: Listener| {
+            let address = Arc::new(listener.server_address().clone());
+            (listener, address)
+        };
+        let listeners = listeners.into_iter().map(shared).collect();
+        Acceptor { listeners, watched: false, paused_until: None, next: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.listeners.len()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.listeners.is_empty()
+    }
+
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// Has the poller tell when a connection waits. Of all the processes that watch a listener, one is woken up.
+    pub(super) fn watch(&mut self, poll: &mio::Poll) -> io::Result<()> {
+        if !self.watched {
+            for (index, (listener, _)) in self.listeners.iter().enumerate() {
+                epoll::watch_exclusively(poll.as_raw_fd(), listener.as_raw_fd(), LISTENERS - index)?;
+            }
+            self.watched = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn unwatch(&mut self, poll: &mio::Poll) {
+        if self.watched {
+            for (listener, _) in &self.listeners {
+                // A listener that isn't watched any more is what we want.
+                let _ = epoll::forget(poll.as_raw_fd(), listener.as_raw_fd());
+            }
+            self.watched = false;
+        }
+    }
+
+    /// Closes our copies of the listeners.
+    pub(super) fn close(&mut self, poll: &mio::Poll) {
+        // Other processes hold the same sockets open, so that closing ours alone would not end the watch.
+        self.unwatch(poll);
+        self.listeners.clear();
+        self.paused_until = None;
+    }
+
+    /// Whether a pause is over.
+    pub(super) fn resume(&mut self, now: Instant) -> bool {
+        let over = self.paused_until.is_some_and(|until| until <= now);
+        if over {
+            self.paused_until = None;
+        }
+        over
+    }
+
+    fn accept(&mut self) -> io::Result<Option<(Accepted, Arc<ServerAddress>)>> {
+        for _ in 0..self.listeners.len() {
+            let index = self.next % self.listeners.len();
+            let Some((listener, address)) = self.listeners.get(index) else { break };
+            match listener.accept() {
+                Ok(accepted) => return Ok(Some((accepted, Arc::clone(address)))),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => self.next = index + 1,
+                    // The client has thought better of it, or a signal came: the next one may be there.
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Engine {
+    /// Accepts connections, as many at a time as the worker class wants.
+    pub(super) fn accept(&mut self) {
+        const BATCH: usize = 16;
+        for _ in 0..BATCH {
+            if self.config.accept == Accept::WhileIdle && !self.ready.is_empty() {
+                return;
+            }
+            if self.places.len() >= self.config.worker_connections {
+                self.acceptor.unwatch(&self.poll);
+                return;
+            }
+            match self.acceptor.accept() {
+                Ok(Some((accepted, server))) => self.admit(accepted, server),
+                Ok(None) => {
+                    // Nobody waits any more; when draining, that is what we waited for.
+                    if self.draining {
+                        self.acceptor.close(&self.poll);
+                    }
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!("cannot accept a connection: {error}; trying again in a second");
+                    self.acceptor.unwatch(&self.poll);
+                    self.acceptor.paused_until = Some(self.now + Acceptor::PAUSE);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, accepted: Accepted, server: Arc<ServerAddress>) {
+        self.serial += 1;
+        let transport = Transport::new(accepted.stream);
+        let mut connection =
+            Connection::new(transport, accepted.peer, server, self.serial, &self.config, self.now);
+        connection.deadline = deadline(self.now, self.config.client_header_timeout);
+        let key = self.places.insert(Place {
+            connection: Some(Box::new(connection)),
+            readable: false,
+            read_closed: false,
+            writable: false,
+        });
+        // Its request is there already, more often than not: then no watch is needed yet.
+        self.progress(key);
+    }
+
+    /// A connection is gone: another may come.
+    pub(super) fn make_room(&mut self) {
+        if !self.acceptor.watched && self.acceptor.paused_until.is_none() {
+            self.watch_listeners();
+        }
+    }
+
+    pub(super) fn watch_listeners(&mut self) {
+        if self.places.len() < self.config.worker_connections
+            && let Err(error) = self.acceptor.watch(&self.poll)
+        {
+            tracing::error!("cannot watch a listener: {error}");
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! One client's connection: bytes in, requests out, one after the other.
+//!
+//! Nothing here waits and nothing here calls an application. The [`Engine`](super::Engine) tells a connection what its
+//! descriptor is ready for; an [`Exchange`](super::Exchange) lends it to the application.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::buffers::{Buffers, READ_SIZE};
+use super::config::EngineConfig;
+use super::transport::{Moved, Transport};
+use crate::app::{Body, Peer, Request, Response, ServerAddress, Spool};
+use crate::http::response::Circumstances;
+use crate::http::{BodyDecoder, BodyFraming, HeadReader, Refusal, RequestHead};
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Waiting for a request head, or in the middle of one.
+    Head,
+    /// In the middle of a request body.
+    Body,
+    /// A request is complete and waits for the application.
+    Ready,
+    /// The application was called, and its response isn't all in the kernel.
+    Responding,
+    /// Only what is left of the output matters; then the connection is closed, politely.
+    Closing,
+    /// Our side is closed; what the client still sends is thrown away, so that it can read our last words.
+    Lingering,
+}
+
+/// What came of reading.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// Nothing to do until the descriptor is ready again.
+    Nothing,
+    /// There may be more to read, but others should have their turn first.
+    Again,
+    /// A request is complete.
+    Request,
+    /// The bytes can't become an acceptable request.
+    Refused(Refusal),
+    /// The client is gone.
+    Gone,
+}
+
+/// One client's connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) phase: Phase,
+    /// Tells this connection from others with the same key.
+    pub(crate) serial: u64,
+    /// The descriptor may have something to read, as far as we know.
+    pub(crate) readable: bool,
+    /// The client has ended its side: reading will come to an end.
+    pub(crate) read_closed: bool,
+    /// Whether the poller knows the descriptor.
+    pub(crate) registered: bool,
+    pub(crate) deadline: Option<Instant>,
+    /// The earliest timer entry that there is for this connection.
+    pub(crate) timer: Option<Instant>,
+    /// How many requests were answered.
+    pub(crate) served: u64,
+    /// When the current request was complete.
+    pub(crate) started: Instant,
+    pub(crate) response: Response,
+    peer: Peer,
+    server: Arc<ServerAddress>,
+    trusted: bool,
+    input: Vec<u8>,
+    /// Where the current message begins in `input`.
+    begin: usize,
+    /// Up to where `input` was made use of.
+    used: usize,
+    reader: HeadReader,
+    head: RequestHead,
+    decoder: Option<BodyDecoder>,
+    spool: Spool,
+    body: Body,
+    /// The current request was read to its end.
+    whole: bool,
+    /// The first byte of the head that is being waited for has come.
+    begun: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        transport: Transport,
+        peer: Peer,
+        server: Arc<ServerAddress>,
+        serial: u64,
+        config: &EngineConfig,
+        now: Instant,
+    ) -> Self {
+        Connection {
+            transport: Arc::new(transport),
+            phase: Phase::Head,
+            serial,
+            readable: true,
+            read_closed: false,
+            registered: false,
+            deadline: None,
+            timer: None,
+            served: 0,
+            started: now,
+            response: Response::default(),
+            trusted: config.policy.forwarded_allow.allows(peer.ip()),
+            peer,
+            server,
+            input: Vec::new(),
+            begin: 0,
+            used: 0,
+            reader: HeadReader::default(),
+            head: RequestHead::default(),
+            decoder: None,
+            spool: Spool::default(),
+            body: Body::default(),
+            whole: false,
+            begun: false,
+        }
+    }
+
+    /// Whether not a byte of the next request is there.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase == Phase::Head && self.begin == self.input.len()
+    }
+
+    /// Whether bytes of a next request came with the current one.
+    pub(crate) fn has_more_input(&self) -> bool {
+        self.used < self.input.len()
+    }
+
+    /// True once for each request: when some of its head is there.
+    pub(crate) fn begins_head(&mut self) -> bool {
+        self.phase == Phase::Head && !self.is_idle() && !std::mem::replace(&mut self.begun, true)
+    }
+
+    /// Whether all that the client has sent was read, as far as can be seen.
+    pub(crate) fn has_been_read(&mut self) -> bool {
+        self.whole
+            && !self.has_more_input()
+            && match self.transport.read(&mut Vec::with_capacity(1)) {
+                Ok(Moved::Some(_)) => false,
+                Ok(Moved::Blocked | Moved::Closed) | Err(_) => true,
+            }
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The current request's head, and the bytes that it refers to; none if there is none yet.
+    pub(crate) fn head(&self) -> Option<(&RequestHead, &[u8])> {
+        (self.phase != Phase::Head).then(|| (&self.head, self.input.get(self.begin..).unwrap_or(&[])))
+    }
+
+    /// Lends the current request and its response to the application.
+    pub(crate) fn lend(&mut self) -> (Request<'_>, &mut Response) {
+        let request = Request {
+            head: &self.head,
+            bytes: self.input.get(self.begin..).unwrap_or(&[]),
+            body: &mut self.body,
+            peer: &self.peer,
+            server: &self.server,
+            started: self.started,
+        };
+        (request, &mut self.response)
+    }
+
+    /// Reads and parses as far as it goes.
+    pub(crate) fn receive(&mut self, config: &EngineConfig, buffers: &mut Buffers, now: Instant) -> Received {
+        // How often one connection may be read before others have their turn.
+        const READS: usize = 16;
+        for _ in 0..READS {
+            match self.parse(config, buffers, now) {
+                Ok(true) => return Received::Request,
+                Ok(false) => {}
+                Err(refusal) => return Received::Refused(refusal),
+            }
+            if !self.readable {
+                self.give_back_input(buffers);
+                return Received::Nothing;
+            }
+            if self.input.capacity() == 0 {
+                self.input = buffers.take();
+            }
+            if self.input.capacity() - self.input.len() < READ_SIZE / 4 {
+                self.input.reserve(READ_SIZE);
+            }
+            let offered = self.input.capacity() - self.input.len();
+            match self.transport.read(&mut self.input) {
+                // A short read has emptied the socket: the next bytes make a new event. Unless the client has ended
+                // its side, which is an event that was seen already.
+                Ok(Moved::Some(count)) => self.readable = count == offered || self.read_closed,
+                Ok(Moved::Blocked) => {
+                    self.readable = false;
+                    self.give_back_input(buffers);
+                    return Received::Nothing;
+                }
+                Ok(Moved::Closed) | Err(_) => return Received::Gone,
+            }
+        }
+        Received::Again
+    }
+
+    /// Makes what can be made of the bytes at hand; true when a request is complete.
+    pub(crate) fn parse(
+        &mut self,
+        config: &EngineConfig,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) -> Result<bool, Refusal> {
+        if self.phase == Phase::Head {
+            let bytes = self.input.get_mut(self.begin..).unwrap_or(&mut []);
+            if bytes.is_empty() || !self.reader.read(bytes, &mut self.head, &config.policy, self.trusted)? {
+                return Ok(false);
+            }
+            self.used = self.begin + self.head.len;
+            if self.head.body == BodyFraming::None {
+                return self.complete(config, buffers, now);
+            }
+            self.begin_body(config, buffers)?;
+        }
+        if self.phase == Phase::Body && self.decode(config)? {
+            return self.complete(config, buffers, now);
+        }
+        Ok(false)
+    }
+
+    fn begin_body(&mut self, config: &EngineConfig, buffers: &mut Buffers) -> Result<(), Refusal> {
+        if let BodyFraming::Length(length) = self.head.body
+            && config.limit_request_body > 0
+            && length > config.limit_request_body
+        {
+            self.phase = Phase::Body;
+            return Err(too_large(config.limit_request_body));
+        }
+        self.phase = Phase::Body;
+        self.decoder = Some(BodyDecoder::new(self.head.body));
+        if self.head.expects_continue && !self.has_more_input() {
+            let output = self.response.output();
+            output.lend_buffer(|| buffers.take());
+            output.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            // Whatever doesn't go now goes with the engine's next turn; a failure shows when we read.
+            let _ = self.transport_flush();
+        }
+        Ok(())
+    }
+
+    fn transport_flush(&mut self) -> std::io::Result<super::Flushed> {
+        let transport = Arc::clone(&self.transport);
+        self.response.output().flush(&transport)
+    }
+
+    fn decode(&mut self, config: &EngineConfig) -> Result<bool, Refusal> {
+        let Some(decoder) = &mut self.decoder else { return Ok(true) };
+        let encoded = self.input.get(self.used..).unwrap_or(&[]);
+        let (spool, limits, most) = (&mut self.spool, &config.spool, config.limit_request_body);
+        let mut failure = None;
+        let mut sink = |piece: &[u8]| {
+            if failure.is_some() {
+                return;
+            }
+            if most > 0 && spool.len() + piece.len() as u64 > most {
+                failure = Some(too_large(most));
+            } else if let Err(error) = spool.write(piece, limits) {
+                tracing::error!("cannot buffer a request body in a temporary file: {error}");
+                failure = Some(cannot_buffer());
+            }
+        };
+        let decoded = decoder.decode(encoded, &config.policy, &mut sink)?;
+        if let Some(refusal) = failure {
+            return Err(refusal);
+        }
+        self.used += decoded.consumed;
+        if !decoded.done {
+            // The head stays where it is; what was decoded makes room for what comes.
+            self.input.drain(self.begin + self.head.len..self.used);
+            self.used = self.begin + self.head.len;
+        }
+        Ok(decoded.done)
+    }
+
+    fn complete(
+        &mut self,
+        config: &EngineConfig,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) -> Result<bool, Refusal> {
+        self.decoder = None;
+        let mut spool = std::mem::take(&mut self.spool);
+        if let Err(error) = spool.rewind() {
+            tracing::error!("cannot read a request body back from its temporary file: {error}");
+            return Err(cannot_buffer());
+        }
+        self.body = Body::buffered(spool);
+        self.phase = Phase::Ready;
+        self.whole = true;
+        self.started = now;
+        let circumstances = Circumstances {
+            version: self.head.version,
+            head_request: self.head.method.of(self.input.get(self.begin..).unwrap_or(&[])) == b"HEAD",
+            keep_alive: self.head.keep_alive && !config.keepalive.is_zero(),
+            known_length: None,
+        };
+        self.response.reset(&self.transport, config, circumstances);
+        self.response.output().lend_buffer(|| buffers.take());
+        Ok(true)
+    }
+
+    /// Forgets the request that was answered, for the next one.
+    pub(crate) fn next_request(&mut self, buffers: &mut Buffers) {
+        self.served += 1;
+        self.phase = Phase::Head;
+        self.whole = false;
+        self.begun = false;
+        self.begin = self.used;
+        self.body = Body::default();
+        if self.begin == self.input.len() {
+            self.input.clear();
+            self.begin = 0;
+            self.used = 0;
+        } else if self.begin >= READ_SIZE {
+            self.input.drain(..self.begin);
+            self.begin = 0;
+            self.used = 0;
+        }
+        if let Some(buffer) = self.response.output().take_buffer() {
+            buffers.give_back(buffer);
+        }
+    }
+
+    /// An idle connection keeps no buffer.
+    fn give_back_input(&mut self, buffers: &mut Buffers) {
+        if self.is_idle() && self.input.capacity() > 0 {
+            self.begin = 0;
+            self.used = 0;
+            buffers.give_back(std::mem::take(&mut self.input));
+        }
+    }
+
+    /// Throws away what the client still sends; true when it has ended its side.
+    pub(crate) fn drain(&mut self) -> bool {
+        const READS: usize = 16;
+        for _ in 0..READS {
+            self.input.clear();
+            self.input.reserve(READ_SIZE);
+            match self.transport.read(&mut self.input) {
+                Ok(Moved::Some(_)) => {}
+                Ok(Moved::Blocked) => return false,
+                Ok(Moved::Closed) | Err(_) => return true,
+            }
+        }
+        false
+    }
+}
+
+fn too_large(limit: u64) -> Refusal {
+    Refusal::body_too_large(format!("the request body is larger than limit_request_body, {limit} bytes"))
+}
+
+fn cannot_buffer() -> Refusal {
+    Refusal::internal_error("the request body could not be kept")
+}

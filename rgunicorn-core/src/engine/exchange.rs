@@ -1,0 +1,133 @@
+//! A connection lent to the application: where its code is called, wherever that is.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::connection::{Connection, Phase};
+use crate::app::{AppError, Application, Broken, Progress, Request, Response, ResponseError};
+
+/// Something that only the application can get on with: a request to answer, a body to pull, or the remains of a
+/// response whose client is gone. Taken by [`Engine::next`](super::Engine::next), advanced wherever the worker class
+/// runs the application, and given back by [`Engine::give_back`](super::Engine::give_back).
+#[derive(Debug)]
+pub struct Exchange {
+    pub(crate) key: usize,
+    pub(crate) connection: Box<Connection>,
+    pub(crate) outcome: Outcome,
+}
+
+/// What [`Exchange::advance`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Not advanced yet.
+    Pending,
+    /// The response is all in the kernel, or in an output that the next response will follow.
+    Complete,
+    /// The client must take something first.
+    Blocked,
+    /// There is more to pull.
+    Yielded,
+    /// The response can't be finished; the connection must be closed.
+    Broken,
+}
+
+impl Exchange {
+    /// Output of responses to pipelined requests is gathered up to this many bytes before it is sent.
+    const GATHER: usize = 64 * 1024;
+
+    /// Calls the application, or pulls on with the body of its response, and sends what the client takes.
+    ///
+    /// # Errors
+    /// The exit status that the application asked for, if it did (`SystemExit`); the exchange must be given back all
+    /// the same.
+    pub fn advance(&mut self, application: &dyn Application) -> Result<(), i32> {
+        let connection = &mut *self.connection;
+        self.outcome = Outcome::Broken;
+        let mut exit = Ok(());
+        match connection.phase {
+            Phase::Ready => {
+                connection.phase = Phase::Responding;
+                let (request, response) = connection.lend();
+                let called = call(application, request, response);
+                if let Err(error) = called.and_then(|()| response_close(&mut connection.response)) {
+                    exit = fail(connection, error);
+                    if connection.response.head_sent() && !connection.response.is_answered() {
+                        return exit;
+                    }
+                }
+                let gather = !connection.response.needs_application()
+                    && connection.has_more_input()
+                    && connection.response.leaves_connection_usable()
+                    && connection.response.output().in_memory() < Self::GATHER;
+                if gather {
+                    self.outcome = Outcome::Complete;
+                    return exit;
+                }
+            }
+            Phase::Responding => {}
+            // The client is gone: what is held of the application's is dropped here, where it runs.
+            _ => {
+                connection.response.abandon();
+                return Ok(());
+            }
+        }
+        self.outcome = match connection.response.drive() {
+            Ok(Progress::Complete) => Outcome::Complete,
+            Ok(Progress::Blocked) => Outcome::Blocked,
+            Ok(Progress::Yielded) => Outcome::Yielded,
+            Err(Broken::Client(error)) => {
+                tracing::debug!("Ignoring a client that went away: {error}");
+                connection.response.abandon();
+                Outcome::Broken
+            }
+            Err(Broken::Application(error)) => {
+                exit = exit.and(fail(connection, error));
+                Outcome::Broken
+            }
+        };
+        exit
+    }
+}
+
+/// Calls the application; a panic in it is its failure, and nobody else's.
+fn call(
+    application: &dyn Application,
+    request: Request<'_>,
+    response: &mut Response,
+) -> Result<(), AppError> {
+    // What a panic may leave half done is the response, which is then given up.
+    catch_unwind(AssertUnwindSafe(|| application.call(request, response))).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
+        let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(AppError::Failed { report: format!("The application panicked: {message}") })
+    })
+}
+
+fn response_close(response: &mut Response) -> Result<(), AppError> {
+    response.close().map_err(|error| match error {
+        ResponseError::NotStarted => AppError::Failed {
+            report: "The application returned without having called start_response()".to_string(),
+        },
+        error => error.into(),
+    })
+}
+
+/// Logs what went wrong and, where nothing was sent yet, answers 500; else the response is given up.
+fn fail(connection: &mut Connection, error: AppError) -> Result<(), i32> {
+    let exit = match &error {
+        AppError::Exit { code, .. } => Err(*code),
+        _ => Ok(()),
+    };
+    match &error {
+        AppError::Disconnected => tracing::debug!("Ignoring a client that went away"),
+        AppError::Failed { report } | AppError::Exit { report, .. } => {
+            let (method, target) =
+                connection.head().map_or((String::new(), String::new()), |(head, bytes)| {
+                    let text = |span: crate::http::Span| String::from_utf8_lossy(span.of(bytes)).into_owned();
+                    (text(head.method), text(head.target))
+                });
+            tracing::error!("Error handling request {method} {target}\n{report}");
+        }
+    }
+    connection.response.fail();
+    exit
+}

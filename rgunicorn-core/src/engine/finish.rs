@@ -1,0 +1,140 @@
+//! What happens when a response is out, or can't be: access log, keep-alive, close.
+
+use super::connection::{Connection, Phase};
+use super::{Engine, LINGER};
+use crate::log::{AccessLog, AccessRecord, RequestLine};
+
+impl Engine {
+    /// A response is complete: logs it, and goes on with the next request or closes.
+    pub(super) fn finish(&mut self, key: usize) {
+        self.requests += 1;
+        self.log(key);
+        let draining = self.draining;
+        let Some(connection) = self.places.get_mut(key).and_then(|place| place.connection.as_mut()) else {
+            return;
+        };
+        complain(connection);
+        if connection.response.leaves_connection_usable() && !draining {
+            connection.next_request(&mut self.buffers);
+            // The next of several pipelined requests is answered before anything is sent: one write for all.
+            if connection.has_more_input() && self.parse_next(key) {
+                return;
+            }
+        } else {
+            connection.phase = Phase::Closing;
+        }
+        self.progress(key);
+    }
+
+    /// The output is empty and nothing more will come: says so to the client. A client that is still sending is
+    /// listened to for a while, for closing on unread bytes would be a reset that can overtake our last words
+    /// (RFC 9112 section 9.6).
+    pub(super) fn linger(&mut self, key: usize) {
+        let Some(connection) = self.connection(key) else { return };
+        if connection.has_been_read() || connection.transport.finish_writing().is_err() {
+            return self.close(key);
+        }
+        connection.phase = Phase::Lingering;
+        connection.readable = true;
+        self.expect_by(key, LINGER);
+    }
+
+    /// The connection is of no more use. What it holds of the application's goes back to it first.
+    pub(super) fn abort(&mut self, key: usize) {
+        let Some(connection) = self.connection(key) else { return };
+        if connection.phase == Phase::Responding {
+            connection.phase = Phase::Closing;
+            if connection.response.ends_with_connection() {
+                connection.transport.reset_on_close();
+            }
+            if connection.response.head_sent() {
+                self.log(key);
+            }
+        }
+        let Some(connection) = self.connection(key) else { return };
+        if connection.response.holds_application() {
+            connection.deadline = None;
+            self.ready.push_back(key);
+        } else {
+            self.close(key);
+        }
+    }
+
+    /// Closes and forgets a connection.
+    pub(super) fn close(&mut self, key: usize) {
+        // Closing the descriptor takes it out of epoll as well: nobody else has a copy of it.
+        self.places.try_remove(key);
+        self.make_room();
+    }
+
+    fn log(&mut self, key: usize) {
+        let Some(access) = &mut self.access else { return };
+        let Some(connection) = self.places.get(key).and_then(|place| place.connection.as_deref()) else {
+            return;
+        };
+        write_record(access, connection, connection.response.status(), connection.response.body_bytes());
+    }
+
+    /// A refused request is in the access log if there is enough of it to say what was asked for.
+    pub(super) fn log_refusal(&mut self, key: usize, status: u16) {
+        let Some(access) = &mut self.access else { return };
+        let Some(connection) = self.places.get(key).and_then(|place| place.connection.as_deref()) else {
+            return;
+        };
+        if connection.head().is_some() {
+            write_record(access, connection, status, 0);
+        }
+    }
+}
+
+fn write_record(access: &mut AccessLog, connection: &Connection, status: u16, sent: u64) {
+    let Some((head, bytes)) = connection.head() else { return };
+    let same = |name: &[u8], other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+    access.log(&AccessRecord {
+        remote_addr: connection.peer().address(),
+        request: Some(RequestLine {
+            method: head.method.of(bytes),
+            target: head.target.of(bytes),
+            path: head.path.of(bytes),
+            query: head.query.of(bytes),
+            version: head.version,
+        }),
+        status,
+        sent,
+        elapsed: connection.started.elapsed(),
+        request_header: &|name| {
+            let header = head.headers.iter().find(|header| same(header.name.of(bytes), name))?;
+            Some(header.value.of(bytes))
+        },
+        response_header: &|name| {
+            connection.response.headers().find(|(n, _)| same(n, name)).map(|(_, value)| value)
+        },
+        variables: connection.response.variables(),
+    });
+}
+
+/// Says in the log where an application's body and its announced length disagree.
+fn complain(connection: &Connection) {
+    let response = &connection.response;
+    let target = || {
+        let text = |span: crate::http::Span, bytes| String::from_utf8_lossy(span.of(bytes)).into_owned();
+        connection
+            .head()
+            .map(|(head, bytes)| format!("{} {}", text(head.method, bytes), text(head.target, bytes)))
+    };
+    if let Some(announced) = response.announced() {
+        if response.is_short() {
+            let target = target().unwrap_or_default();
+            let sent = response.body_bytes();
+            tracing::error!(
+                "The response to {target} is shorter than its Content-Length: {sent} of {announced} bytes; \
+                 closing the connection"
+            );
+        } else if response.surplus() > 0 {
+            let target = target().unwrap_or_default();
+            tracing::warn!(
+                "The response to {target} is longer than its Content-Length of {announced} bytes; cut there"
+            );
+        }
+    }
+}

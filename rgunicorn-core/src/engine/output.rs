@@ -1,0 +1,235 @@
+//! Bytes on their way to a client: what was produced and not yet taken by its socket.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+
+use super::transport::{Moved, Transport};
+use crate::app::OwnedBytes;
+
+/// A stretch of output behind the buffer.
+enum Segment {
+    Bytes(Vec<u8>),
+    Owned(OwnedBytes),
+    /// `remaining` bytes of `file` from `offset` on. `owner` keeps alive what the file belongs to.
+    File {
+        file: File,
+        offset: u64,
+        remaining: u64,
+        owner: Option<Box<dyn Send>>,
+    },
+}
+
+/// What a flush came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// All is in the kernel.
+    Everything,
+    /// The client's socket is full.
+    Blocked,
+}
+
+/// A queue of bytes for one client. The buffer goes first, then the segments; almost every response needs the buffer
+/// alone, which is reused.
+#[derive(Default)]
+pub(crate) struct Output {
+    buffer: Vec<u8>,
+    /// How much of the front (the buffer if it isn't used up, else the first segment's bytes) was sent.
+    sent: usize,
+    segments: VecDeque<Segment>,
+    /// Owners of files that were sent, to be dropped where the application runs.
+    retired: Vec<Box<dyn Send>>,
+}
+
+impl Output {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sent == self.buffer.len() && self.segments.is_empty()
+    }
+
+    /// How many bytes wait in memory.
+    pub(crate) fn in_memory(&self) -> usize {
+        let segments = self.segments.iter().map(|segment| match segment {
+            Segment::Bytes(bytes) => bytes.len(),
+            Segment::Owned(bytes) => (**bytes).as_ref().len(),
+            Segment::File { .. } => 0,
+        });
+        self.buffer.len().saturating_add(segments.sum()).saturating_sub(self.sent)
+    }
+
+    /// The place to append bytes to.
+    pub(crate) fn tail(&mut self) -> &mut Vec<u8> {
+        if self.segments.is_empty() {
+            return &mut self.buffer;
+        }
+        if !matches!(self.segments.back(), Some(Segment::Bytes(_))) {
+            self.segments.push_back(Segment::Bytes(Vec::new()));
+        }
+        match self.segments.back_mut() {
+            Some(Segment::Bytes(bytes)) => bytes,
+            _ => &mut self.buffer,
+        }
+    }
+
+    pub(crate) fn push_owned(&mut self, bytes: OwnedBytes) {
+        self.segments.push_back(Segment::Owned(bytes));
+    }
+
+    pub(crate) fn push_file(
+        &mut self,
+        file: File,
+        offset: u64,
+        remaining: u64,
+        owner: Option<Box<dyn Send>>,
+    ) {
+        self.segments.push_back(Segment::File { file, offset, remaining, owner });
+    }
+
+    /// Moves all that waits in memory at the end of the queue, past the buffer, to a temporary file made by `create`.
+    pub(crate) fn spill(&mut self, create: impl FnOnce() -> io::Result<File>) -> io::Result<()> {
+        if self.segments.is_empty() {
+            let bytes = self.buffer.split_off(self.sent);
+            return self.spill_bytes(&bytes, create);
+        }
+        match self.segments.pop_back() {
+            Some(Segment::Bytes(bytes)) => self.spill_bytes(&bytes, create),
+            Some(other) => {
+                self.segments.push_back(other);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn spill_bytes(&mut self, bytes: &[u8], create: impl FnOnce() -> io::Result<File>) -> io::Result<()> {
+        // Only files of our own making have no owner; those may grow.
+        if let Some(Segment::File { file, offset, remaining, owner: None }) = self.segments.back_mut() {
+            file.write_all_at(bytes, *offset + *remaining)?;
+            *remaining += bytes.len() as u64;
+            return Ok(());
+        }
+        let file = create()?;
+        file.write_all_at(bytes, 0)?;
+        self.push_file(file, 0, bytes.len() as u64, None);
+        Ok(())
+    }
+
+    /// Writes as much as the client takes.
+    pub(crate) fn flush(&mut self, transport: &Transport) -> io::Result<Flushed> {
+        loop {
+            let front = self.buffer.get(self.sent..).unwrap_or(&[]);
+            let moved = match (front.is_empty(), self.segments.front_mut()) {
+                (true, None) => {
+                    self.buffer.clear();
+                    self.sent = 0;
+                    return Ok(Flushed::Everything);
+                }
+                (false, Some(Segment::Owned(bytes))) => {
+                    transport.write_vectored(&[IoSlice::new(front), IoSlice::new((**bytes).as_ref())])?
+                }
+                (false, _) => transport.write(front)?,
+                (true, Some(Segment::Bytes(_))) => {
+                    // The next stretch of bytes becomes the buffer: one place knows how to send bytes.
+                    if let Some(Segment::Bytes(bytes)) = self.segments.pop_front() {
+                        self.buffer = bytes;
+                        self.sent = 0;
+                    }
+                    continue;
+                }
+                (true, Some(Segment::Owned(bytes))) => {
+                    let rest = (**bytes).as_ref().get(self.sent - self.buffer.len()..).unwrap_or(&[]);
+                    if rest.is_empty() {
+                        self.next_segment();
+                        continue;
+                    }
+                    transport.write(rest)?
+                }
+                (true, Some(Segment::File { file, offset, remaining, .. })) => {
+                    if *remaining == 0 {
+                        self.next_segment();
+                        continue;
+                    }
+                    match transport.write_file(file, *offset, *remaining)? {
+                        Moved::Some(count) => {
+                            *offset += count as u64;
+                            *remaining -= count as u64;
+                            continue;
+                        }
+                        Moved::Blocked => Moved::Blocked,
+                        Moved::Closed => {
+                            return Err(io::Error::new(
+                                io::ErrorKind::UnexpectedEof,
+                                format!(
+                                    "the file being sent ended {remaining} bytes before its announced length"
+                                ),
+                            ));
+                        }
+                    }
+                }
+            };
+            match moved {
+                Moved::Some(count) => self.sent += count,
+                Moved::Blocked | Moved::Closed => return Ok(Flushed::Blocked),
+            }
+        }
+    }
+
+    fn next_segment(&mut self) {
+        if let Some(Segment::File { owner: Some(owner), .. }) = self.segments.pop_front() {
+            self.retired.push(owner);
+        }
+        self.buffer.clear();
+        self.sent = 0;
+    }
+
+    /// Whether something waits to be dropped by [`clear`](Self::clear) or [`drop_retired`](Self::drop_retired), where
+    /// the application runs.
+    pub(crate) fn holds_owners(&self) -> bool {
+        !self.retired.is_empty()
+            || self.segments.iter().any(|s| matches!(s, Segment::File { owner: Some(_), .. }))
+    }
+
+    /// Drops the owners of files that were sent.
+    pub(crate) fn drop_retired(&mut self) {
+        self.retired.clear();
+    }
+
+    /// Whether owners of files that were sent wait to be dropped.
+    pub(crate) fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
+    /// Forgets everything that was not sent.
+    pub(crate) fn clear(&mut self) {
+        self.buffer.clear();
+        self.sent = 0;
+        self.segments.clear();
+        self.retired.clear();
+    }
+
+    /// Takes the buffer away, if nothing is in it, for use elsewhere.
+    pub(crate) fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        (self.is_empty() && self.buffer.capacity() > 0).then(|| {
+            self.sent = 0;
+            let mut buffer = std::mem::take(&mut self.buffer);
+            buffer.clear();
+            buffer
+        })
+    }
+
+    /// Gives it a buffer to start with, if it has none.
+    pub(crate) fn lend_buffer(&mut self, make: impl FnOnce() -> Vec<u8>) {
+        if self.buffer.capacity() == 0 {
+            self.buffer = make();
+        }
+    }
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output")
+            .field("in_memory", &self.in_memory())
+            .field("segments", &self.segments.len())
+            .finish_non_exhaustive()
+    }
+}

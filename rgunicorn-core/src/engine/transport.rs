@@ -1,0 +1,108 @@
+//! What bytes come from and go to: a socket. Where TLS will stand later: nothing above knows that it is a bare socket.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::Duration;
+
+use socket2::Socket;
+
+use crate::sys::net;
+
+/// What came of an attempt to read or write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// So many bytes; never 0.
+    Some(usize),
+    /// None now: the descriptor will become ready.
+    Blocked,
+    /// None ever again: the peer has ended its side (when reading).
+    Closed,
+}
+
+/// One client's socket, non-blocking.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    socket: Socket,
+}
+
+impl Transport {
+    pub(crate) fn new(socket: Socket) -> Self {
+        Transport { socket }
+    }
+
+    /// Reads into the spare capacity of `buffer`, which must have some.
+    pub(crate) fn read(&self, buffer: &mut Vec<u8>) -> io::Result<Moved> {
+        loop {
+            return match net::receive(&self.socket, buffer) {
+                Ok(0) => Ok(Moved::Closed),
+                Ok(count) => Ok(Moved::Some(count)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Moved::Blocked),
+                Err(error) => Err(error),
+            };
+        }
+    }
+
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<Moved> {
+        moved(|| self.socket.send_with_flags(bytes, libc::MSG_NOSIGNAL))
+    }
+
+    pub(crate) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<Moved> {
+        moved(|| self.socket.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL))
+    }
+
+    /// Has the kernel copy up to `count` bytes of `file`, from `offset` on. [`Moved::Closed`] says that the file is
+    /// shorter than that.
+    pub(crate) fn write_file(&self, file: &File, offset: u64, count: u64) -> io::Result<Moved> {
+        // Linux moves at most 0x7ffff000 bytes a call; a smaller step keeps one download from holding up the others.
+        const STEP: u64 = 1024 * 1024;
+        loop {
+            let mut offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+            let step = usize::try_from(count.min(STEP)).unwrap_or(usize::MAX);
+            return match nix::sys::sendfile::sendfile(&self.socket, file, Some(&mut offset), step) {
+                Ok(0) => Ok(Moved::Closed),
+                Ok(count) => Ok(Moved::Some(count)),
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(nix::errno::Errno::EAGAIN) => Ok(Moved::Blocked),
+                Err(error) => Err(error.into()),
+            };
+        }
+    }
+
+    /// Tells the client that nothing more will come, so that what was sent can be read to its end.
+    pub(crate) fn finish_writing(&self) -> io::Result<()> {
+        self.socket.shutdown(Shutdown::Write)
+    }
+
+    /// Makes the coming close a reset, where an orderly one would look like a proper end of the response.
+    pub(crate) fn reset_on_close(&self) {
+        // If it can't be set the client sees an ordinary close: worse, but no reason to fail.
+        let _ = self.socket.set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl AsRawFd for Transport {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl AsFd for Transport {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn moved(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Moved> {
+    loop {
+        return match call() {
+            Ok(0) => Ok(Moved::Blocked),
+            Ok(count) => Ok(Moved::Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Moved::Blocked),
+            Err(error) => Err(error),
+        };
+    }
+}

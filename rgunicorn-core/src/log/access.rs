@@ -1,0 +1,220 @@
+//! Writes access log lines, in batches.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
+
+use super::format::{AccessRecord, LogFormat};
+use super::{LogError, LogFile, inherited_access};
+use crate::config::{Config, LogTarget};
+use crate::sys::files;
+
+/// How full the buffer gets before it is written without being asked.
+const BATCH: usize = 16 * 1024;
+
+/// The access log of one worker, or of one of its threads.
+///
+/// Lines gather in a buffer, which is written when it is full, when [`flush`](Self::flush) is called (do so before a
+/// wait), and when this is dropped.
+#[derive(Debug)]
+pub struct AccessLog {
+    format: LogFormat,
+    target: Target,
+    buffer: Vec<u8>,
+    process: u32,
+    /// The most bytes of one write that arrive unmixed with other processes' lines.
+    unmixed: usize,
+    /// Whether the last write failed: said once, not for each batch.
+    failing: bool,
+}
+
+#[derive(Debug)]
+enum Target {
+    Standard,
+    File(LogFile),
+}
+
+impl Target {
+    fn descriptor(&self) -> RawFd {
+        match self {
+            Target::Standard => files::STDOUT,
+            Target::File(file) => file.file.as_raw_fd(),
+        }
+    }
+}
+
+impl AccessLog {
+    /// Opens the access log that the settings ask for, if they do; in a worker, the file that the arbiter opened.
+    ///
+    /// # Errors
+    /// A [`LogError`] naming the setting.
+    pub fn open(config: &Config) -> Result<Option<AccessLog>, LogError> {
+        let target = match &config.accesslog {
+            None => return Ok(None),
+            Some(LogTarget::Standard) => Target::Standard,
+            Some(LogTarget::File(path)) => Target::File(file(path, config)?),
+        };
+        let format = LogFormat::compile(&config.access_log_format)?;
+        Ok(Some(AccessLog::new(format, target)))
+    }
+
+    fn new(format: LogFormat, target: Target) -> AccessLog {
+        // Appends to a file don't mix, whatever their length; writes to a pipe do, past PIPE_BUF.
+        let unmixed = if files::is_pipe(target.descriptor()) { libc::PIPE_BUF } else { usize::MAX };
+        let process = std::process::id();
+        AccessLog {
+            format,
+            target,
+            buffer: Vec::with_capacity(BATCH + 1024),
+            process,
+            unmixed,
+            failing: false,
+        }
+    }
+
+    /// The names of variables that the format asks the application for.
+    pub fn variables(&self) -> &[String] {
+        self.format.variables()
+    }
+
+    /// Adds the line for a finished request.
+    pub fn log(&mut self, record: &AccessRecord<'_>) {
+        self.format.write(&mut self.buffer, record, self.process);
+        self.buffer.push(b'\n');
+        if self.buffer.len() >= BATCH {
+            self.flush();
+        }
+    }
+
+    /// Writes what has gathered. Cheap if nothing has.
+    pub fn flush(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        match self.write() {
+            Ok(()) => self.failing = false,
+            Err(error) if !self.failing => {
+                self.failing = true;
+                tracing::error!("The access log can't be written, lines are lost: {error}");
+            }
+            Err(_) => {}
+        }
+        self.buffer.clear();
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let descriptor = self.target.descriptor();
+        let mut rest = self.buffer.as_slice();
+        while !rest.is_empty() {
+            let (lines, behind) = rest.split_at(whole_lines(rest, self.unmixed));
+            files::write_all(descriptor, lines)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Opens the file again by its name, for log rotation; what has gathered goes to the old one.
+    pub fn reopen(&mut self) {
+        self.flush();
+        if let Target::File(file) = &self.target
+            && let Err(error) = file.reopen()
+        {
+            tracing::error!("Can't reopen {:?}: {error}", file.path);
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+fn file(path: &Path, config: &Config) -> Result<LogFile, LogError> {
+    inherited_access(path).map_or_else(|| LogFile::create("accesslog", path, config), Ok)
+}
+
+/// How many of the first `limit` bytes are whole lines; the first line if it alone is longer.
+fn whole_lines(bytes: &[u8], limit: usize) -> usize {
+    let Some(head) = bytes.get(..limit) else { return bytes.len() };
+    memchr::memrchr(b'\n', head).or_else(|| memchr::memchr(b'\n', bytes)).map_or(bytes.len(), |end| end + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn record<'a>() -> AccessRecord<'a> {
+        AccessRecord {
+            remote_addr: "::1",
+            request: None,
+            status: 200,
+            sent: 0,
+            elapsed: Duration::ZERO,
+            request_header: &|_| None,
+            response_header: &|_| None,
+            variables: &[],
+        }
+    }
+
+    fn config(path: &Path) -> Config {
+        Config {
+            accesslog: Some(LogTarget::File(path.to_owned())),
+            access_log_format: "%(h)s %(s)s".to_owned(),
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn lines_wait_for_a_flush_and_survive_a_drop() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let mut log = AccessLog::open(&config(&path)).unwrap().unwrap();
+        log.log(&record());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+        log.flush();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "::1 200\n");
+        log.log(&record());
+        drop(log);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "::1 200\n::1 200\n");
+    }
+
+    #[test]
+    fn a_full_buffer_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let mut log = AccessLog::open(&config(&path)).unwrap().unwrap();
+        for _ in 0..BATCH / 8 {
+            log.log(&record());
+        }
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), BATCH as u64);
+    }
+
+    #[test]
+    fn reopening_follows_the_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, moved) = (directory.path().join("access.log"), directory.path().join("access.log.1"));
+        let mut log = AccessLog::open(&config(&path)).unwrap().unwrap();
+        log.log(&record());
+        std::fs::rename(&path, &moved).unwrap();
+        log.reopen();
+        log.log(&record());
+        log.flush();
+        assert_eq!(std::fs::read_to_string(&moved).unwrap(), "::1 200\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "::1 200\n");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_an_error() {
+        let error = AccessLog::open(&config(Path::new("/nowhere/access.log"))).unwrap_err().to_string();
+        assert!(error.contains("accesslog \"/nowhere/access.log\""), "{error}");
+    }
+
+    #[test]
+    fn pipes_get_whole_lines() {
+        assert_eq!(whole_lines(b"ab\ncd\nef\n", 7), 6);
+        assert_eq!(whole_lines(b"ab\ncd\n", usize::MAX), 6);
+        assert_eq!(whole_lines(b"abcdef\ngh\n", 3), 7);
+    }
+}

@@ -1,0 +1,72 @@
+//! Writing to, and replacing, open descriptors.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Standard input.
+pub const STDIN: RawFd = libc::STDIN_FILENO;
+/// Standard output.
+pub const STDOUT: RawFd = libc::STDOUT_FILENO;
+/// Standard error.
+pub const STDERR: RawFd = libc::STDERR_FILENO;
+
+/// For how long a log may hold us up whose reader has stopped reading, in milliseconds.
+const PATIENCE: u16 = 1000;
+
+/// Writes all of `bytes` to the descriptor with this number, by one `write(2)` if the other side takes it.
+///
+/// # Errors
+/// Those of `write(2)`, such as ENOSPC; EAGAIN when a non-blocking pipe stays full for a second.
+pub fn write_all(descriptor: RawFd, mut bytes: &[u8]) -> io::Result<()> {
+    if descriptor < 0 {
+        return Err(Errno::EBADF.into());
+    }
+    // SAFETY: not -1. Should it have been closed meanwhile, `write` says so (EBADF).
+    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    while !bytes.is_empty() {
+        match nix::unistd::write(descriptor, bytes) {
+            Ok(count) => bytes = bytes.get(count..).unwrap_or(&[]),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                match poll(&mut [PollFd::new(descriptor, PollFlags::POLLOUT)], PollTimeout::from(PATIENCE)) {
+                    Ok(0) => return Err(Errno::EAGAIN.into()),
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Makes the descriptor with the number `target` another name of `source`, in one step: whoever writes to it meanwhile
+/// hits one or the other. Standard descriptors survive an `exec`, others don't.
+///
+/// # Errors
+/// Those of `dup3(2)`; none if both are open.
+pub fn replace(source: impl AsFd, target: RawFd) -> io::Result<()> {
+    let source = source.as_fd().as_raw_fd();
+    if source == target {
+        return Ok(());
+    }
+    let flags = if target <= STDERR { 0 } else { libc::O_CLOEXEC };
+    // SAFETY: `dup3` touches no memory; the callers own what `target` stands for.
+    match unsafe { libc::dup3(source, target, flags) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the descriptor with this number is a pipe.
+pub fn is_pipe(descriptor: RawFd) -> bool {
+    if descriptor < 0 {
+        return false;
+    }
+    // SAFETY: not -1, and only asked about.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    nix::sys::stat::fstat(descriptor).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFIFO)
+}

@@ -1,0 +1,64 @@
+//! Accepting connections; receiving; descriptors that we were started with.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use socket2::{SockAddr, Socket};
+
+/// Accepts a connection: non-blocking, closed on exec, by one system call.
+///
+/// # Errors
+/// Those of `accept4(2)`: `WouldBlock` when nobody waits; EMFILE and its kin when there are no descriptors left.
+pub fn accept(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
+    loop {
+        // SAFETY: `storage` and `length` are valid places of the size that `length` says; on success the kernel has
+        // filled them in, and the descriptor is new and ours.
+        let accepted = unsafe {
+            SockAddr::try_init(|storage, length| {
+                let descriptor = libc::accept4(
+                    listener.as_raw_fd(),
+                    storage.cast(),
+                    length,
+                    libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+                );
+                match descriptor {
+                    -1 => Err(io::Error::last_os_error()),
+                    descriptor => Ok(Socket::from_raw_fd(descriptor)),
+                }
+            })
+        };
+        match accepted {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            accepted => return accepted,
+        }
+    }
+}
+
+/// Receives into the spare capacity of `buffer` and lengthens it by what came. 0 is the end of the stream, or a buffer
+/// without spare capacity.
+///
+/// # Errors
+/// Those of `recv(2)`.
+pub fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    let count = socket.recv(buffer.spare_capacity_mut())?;
+    // SAFETY: the kernel has initialised the first `count` bytes of the spare capacity.
+    unsafe { buffer.set_len(buffer.len() + count) };
+    Ok(count)
+}
+
+/// Takes over a descriptor that this process was started with, such as `fd://3`; programs started from here don't get it.
+///
+/// # Errors
+/// EBADF when there is no such descriptor, or it is one of the standard three.
+pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    if number <= libc::STDERR_FILENO {
+        return Err(Errno::EBADF.into());
+    }
+    // SAFETY: only used to ask whether it is open.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+    fcntl(borrowed.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    // SAFETY: open, as `fcntl` has just said. Named by the operator, who says with it that nobody else uses it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

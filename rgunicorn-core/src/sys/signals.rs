@@ -1,0 +1,289 @@
+//! Signals as bytes in a pipe, and the handlers that put them there.
+//!
+//! A handler may do next to nothing, so ours writes the signal's number to a pipe that the process waits on; what the
+//! signal means is decided there, in ordinary code. One process has one pipe. [`fork`](super::fork::fork) blocks all
+//! signals until the new process has a pipe of its own, so that no signal is lost and none crosses over. A process
+//! that an application forks (`multiprocessing`) inherits the handlers but not the pipe's ownership: there a signal has
+//! its default effect, as that process would expect.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, sigaction, sigprocmask};
+
+pub use nix::sys::signal::Signal;
+
+/// Where the handler writes; -1 for nowhere.
+static PIPE: AtomicI32 = AtomicI32::new(-1);
+/// The process that the pipe belongs to.
+static OWNER: AtomicI32 = AtomicI32::new(0);
+/// Bits of signals that are caught and dropped.
+static IGNORED: AtomicU64 = AtomicU64::new(0);
+/// Bits of signals that did not fit into the pipe.
+static OVERFLOW: AtomicU64 = AtomicU64::new(0);
+/// Bits of signals that have come since the pipe was made, whether or not it was read.
+static SEEN: AtomicU64 = AtomicU64::new(0);
+/// What to do on SIGABRT before the process ends: a `fn()`, or null.
+static ABORT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Every signal that arbiter or worker care for.
+const OURS: [Signal; 11] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+    Signal::SIGCHLD,
+    Signal::SIGABRT,
+];
+
+/// The name of a signal as gunicorn's log has it: `hup`.
+pub fn name(signal: Signal) -> String {
+    signal.as_str().trim_start_matches("SIG").to_ascii_lowercase()
+}
+
+/// The name of a signal by number, such as `SIGKILL`, as `waitpid` reports it.
+pub fn name_of(number: i32) -> String {
+    Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
+}
+
+/// The signals that this process has been sent.
+#[derive(Debug)]
+pub struct SignalPipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl SignalPipe {
+    /// Directs `handled` into a new pipe, drops `ignored` (without making programs that are started from here ignore
+    /// them), gives every other signal of ours its default effect, and unblocks all of them.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn install(handled: &[Signal], ignored: &[Signal]) -> io::Result<SignalPipe> {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        IGNORED.store(ignored.iter().fold(0, |bits, signal| bits | bit(*signal as i32)), Ordering::Relaxed);
+        OVERFLOW.store(0, Ordering::Relaxed);
+        SEEN.store(0, Ordering::Relaxed);
+        OWNER.store(nix::unistd::getpid().as_raw(), Ordering::Relaxed);
+        PIPE.store(write.as_raw_fd(), Ordering::SeqCst);
+        for signal in OURS {
+            let handler = if handled.contains(&signal) || ignored.contains(&signal) {
+                SigHandler::Handler(forward)
+            } else {
+                SigHandler::SigDfl
+            };
+            set(signal, handler)?;
+        }
+        sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&SigSet::from_iter(OURS)), None)?;
+        Ok(SignalPipe { read, write })
+    }
+
+    /// Waits until a signal comes, the [`Bell`] rings, or `limit` milliseconds have passed (forever if none).
+    ///
+    /// # Errors
+    /// As `poll(2)`; an interruption is none.
+    pub fn wait(&self, limit: Option<u64>) -> io::Result<()> {
+        let limit = match limit {
+            None => PollTimeout::NONE,
+            Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
+        };
+        match poll(&mut [PollFd::new(self.read.as_fd(), PollFlags::POLLIN)], limit) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes the signals that have come since, in their order. Never waits.
+    pub fn drain(&self) -> Vec<Signal> {
+        let mut signals = Vec::new();
+        let mut bytes = [0; 64];
+        loop {
+            match nix::unistd::read(&self.read, &mut bytes) {
+                Ok(0) | Err(Errno::EAGAIN) => break,
+                Ok(count) => signals.extend(
+                    bytes.iter().take(count).filter_map(|byte| Signal::try_from(i32::from(*byte)).ok()),
+                ),
+                Err(Errno::EINTR) => {}
+                Err(_) => break,
+            }
+        }
+        let missed = OVERFLOW.swap(0, Ordering::Relaxed);
+        signals.extend(OURS.into_iter().filter(|signal| missed & bit(*signal as i32) != 0));
+        signals
+    }
+
+    /// The means to wake the process that waits on this pipe, for a process that it forks.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn bell(&self) -> io::Result<Bell> {
+        Ok(Bell { write: self.write.try_clone()? })
+    }
+}
+
+impl AsFd for SignalPipe {
+    /// The descriptor that is readable when signals have come.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.read.as_fd()
+    }
+}
+
+impl Drop for SignalPipe {
+    fn drop(&mut self) {
+        let _ = PIPE.compare_exchange(self.write.as_raw_fd(), -1, Ordering::SeqCst, Ordering::SeqCst);
+    }
+}
+
+/// Wakes the process that a [`SignalPipe`] belongs to, from one that it forked.
+#[derive(Debug)]
+pub struct Bell {
+    write: OwnedFd,
+}
+
+impl Bell {
+    /// Wakes it. If its pipe is full it is awake anyway.
+    pub fn ring(self) {
+        let _ = nix::unistd::write(&self.write, &[0]);
+    }
+}
+
+/// Has SIGABRT end this process with status 1 where another process sent it (the arbiter does, to a worker that hangs);
+/// an `abort()` of this process itself dumps core as ever.
+///
+/// # Errors
+/// None that can happen on Linux.
+pub fn catch_abort() -> io::Result<()> {
+    let action = SigAction::new(
+        SigHandler::SigAction(abort),
+        SaFlags::SA_ONSTACK | SaFlags::SA_SIGINFO,
+        SigSet::all(),
+    );
+    // SAFETY: `abort` calls what `set_abort_action` was promised to be async-signal-safe, and `_exit`.
+    unsafe { sigaction(Signal::SIGABRT, &action) }?;
+    Ok(())
+}
+
+/// Has `action` called before SIGABRT, sent by another process, ends this one: the place to say where it hangs.
+///
+/// # Safety
+/// `action` runs in a signal handler, whatever the process was doing: it may call async-signal-safe functions alone.
+pub unsafe fn set_abort_action(action: fn()) {
+    ABORT.store(action as *mut (), Ordering::SeqCst);
+}
+
+/// Whether one of `signals` has come to this process, read from its [`SignalPipe`] or not. Costs a load.
+pub fn has_come(signals: &[Signal]) -> bool {
+    let bits = signals.iter().fold(0, |bits, signal| bits | bit(*signal as i32));
+    SEEN.load(Ordering::Relaxed) & bits != 0
+}
+
+/// Sends `signal` to a process. That it is gone already is no error.
+///
+/// # Errors
+/// When it isn't ours to signal.
+pub fn send(process: super::fork::Pid, signal: Signal) -> io::Result<()> {
+    match nix::sys::signal::kill(process, signal) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Keeps all signals waiting, until it is dropped.
+#[derive(Debug)]
+pub struct Blocked {
+    before: SigSet,
+}
+
+impl Blocked {
+    /// Blocks all signals of this thread.
+    ///
+    /// # Errors
+    /// None that can happen on Linux.
+    pub fn all() -> io::Result<Blocked> {
+        let mut before = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+        Ok(Blocked { before })
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
+    }
+}
+
+fn bit(number: i32) -> u64 {
+    1_u64.checked_shl(number as u32).unwrap_or(0)
+}
+
+fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
+    // SA_ONSTACK: the interrupted stack may be a coroutine's, and small.
+    let action = SigAction::new(handler, SaFlags::SA_RESTART | SaFlags::SA_ONSTACK, SigSet::all());
+    // SAFETY: the only handler that is passed here is `forward`, which is async-signal-safe.
+    unsafe { sigaction(signal, &action) }?;
+    Ok(())
+}
+
+/// The handler. Async-signal-safe: `getpid`, `write`, `signal`, `raise` and atomics; errno is left as it was.
+extern "C" fn forward(number: i32) {
+    let errno = Errno::last();
+    if nix::unistd::getpid().as_raw() != OWNER.load(Ordering::Relaxed) {
+        // A process that an application forked. All signals are blocked in here: it takes effect on return.
+        // SAFETY: both are async-signal-safe, and take any number that a handler is called with.
+        unsafe {
+            libc::signal(number, libc::SIG_DFL);
+            libc::raise(number);
+        }
+    } else if IGNORED.load(Ordering::Relaxed) & bit(number) == 0 {
+        SEEN.fetch_or(bit(number), Ordering::Relaxed);
+        let byte = number as u8;
+        // SAFETY: one readable byte; a descriptor that is not open yields EBADF.
+        let written = unsafe { libc::write(PIPE.load(Ordering::SeqCst), (&raw const byte).cast(), 1) };
+        if written < 1 {
+            // The pipe is full, so the process wakes up anyway.
+            OVERFLOW.fetch_or(bit(number), Ordering::Relaxed);
+        }
+    }
+    errno.set();
+}
+
+/// The handler for SIGABRT, under the same rule.
+extern "C" fn abort(number: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    // SAFETY: the kernel passes a valid `siginfo_t` to handlers with SA_SIGINFO.
+    let sent_by_another = unsafe { info.as_ref() }.is_some_and(|info| info.si_code == libc::SI_USER);
+    if sent_by_another && nix::unistd::getpid().as_raw() == OWNER.load(Ordering::Relaxed) {
+        let action = ABORT.load(Ordering::SeqCst);
+        if !action.is_null() {
+            // SAFETY: only `set_abort_action` stores here, and only a `fn()`; its caller promised that it may run here.
+            unsafe { std::mem::transmute::<*mut (), fn()>(action)() };
+        }
+        // SAFETY: async-signal-safe.
+        unsafe { libc::_exit(1) };
+    }
+    // SAFETY: as in `forward`.
+    unsafe {
+        libc::signal(number, libc::SIG_DFL);
+        libc::raise(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_log() {
+        assert_eq!(name(Signal::SIGHUP), "hup");
+        assert_eq!(name_of(9), "SIGKILL");
+        assert_eq!(name_of(40), "signal 40");
+    }
+}

@@ -1,0 +1,453 @@
+//! What the arbiter promises.
+
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::server::{Server, alive, children_of, read_answer};
+
+macro_rules! all {
+    ($($name:ident),* $(,)?) => {
+        pub const ALL: &[(&str, fn())] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+all![
+    says_what_operators_expect,
+    term_lets_requests_finish,
+    a_quick_stop_overtakes_a_graceful_one,
+    int_and_quit_do_not_wait,
+    a_worker_that_will_not_leave_is_killed,
+    a_killed_worker_is_replaced,
+    a_recycled_worker_is_replaced_at_once,
+    a_worker_that_hangs_is_killed,
+    a_worker_that_hangs_at_birth_is_killed,
+    panics_and_failures_end_one_worker_only,
+    ttin_and_ttou_change_the_number,
+    usr1_reopens_the_log,
+    hup_starts_a_new_generation_without_a_gap,
+    hup_reads_the_settings_again,
+    hup_with_a_broken_class_keeps_serving,
+    hup_with_a_bad_address_keeps_serving,
+    a_second_hup_overtakes_the_first,
+    first_workers_that_can_not_boot_stop_the_arbiter,
+    later_workers_that_can_not_boot_are_tried_again,
+    dying_at_birth_is_slowed_down,
+    workers_do_not_outlive_the_arbiter,
+    an_address_in_use_is_said_and_given_up,
+    a_log_that_can_not_be_written_is_an_error,
+    pid_and_socket_files_come_and_go,
+    a_daemon_leaves_its_parent,
+    titles_say_who_is_who,
+    captured_output_follows_the_log,
+    workers_become_another_user,
+    reuse_port_gives_each_worker_a_socket,
+    the_arbiter_stays_small,
+    orphans_of_an_application_get_their_own_signals,
+];
+
+const LONG: &str = "timeout=60\ngraceful=30";
+
+fn says_what_operators_expect() {
+    let mut server = Server::serving(LONG, 1);
+    let worker = server.children()[0];
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.until_exit(), 0);
+    let pid = server.pid();
+    let socket = server.path("socket");
+    let expected = [
+        format!("[{pid}] [INFO] Starting rgunicorn {}", rgunicorn_core::VERSION),
+        format!("[{pid}] [INFO] Listening at: unix:{} ({pid})", socket.display()),
+        format!("[{pid}] [INFO] Using worker: tiny"),
+        format!("[{worker}] [INFO] Booting worker with pid: {worker}"),
+        format!("[{pid}] [INFO] Handling signal: term"),
+        format!("[{worker}] [INFO] Worker exiting (pid: {worker})"),
+        format!("[{pid}] [INFO] Shutting down: Master"),
+    ];
+    let log = server.log();
+    let mut rest = log.as_str();
+    for line in &expected {
+        let at = rest.find(line.as_str()).unwrap_or_else(|| panic!("{line:?}, in this order, in\n{log}"));
+        rest = &rest[at..];
+    }
+    for line in log.lines() {
+        let stamp = line.strip_prefix('[').and_then(|line| line.split_once("] [")).map(|(stamp, _)| stamp);
+        assert_eq!(stamp.map(str::len), Some("2026-11-23 12:00:00 +0000".len()), "{line}");
+    }
+}
+
+fn term_lets_requests_finish() {
+    let mut server = Server::serving(LONG, 2);
+    let slow = server.ask_later("sleep 1");
+    std::thread::sleep(Duration::from_millis(300));
+    server.signal(Signal::SIGTERM);
+    server.until("it stops listening", || UnixStream::connect(server.path("socket")).is_err());
+    assert!(read_answer(slow).is_some());
+    assert_eq!(server.until_exit(), 0);
+    assert!(!server.path("socket").exists());
+}
+
+fn a_quick_stop_overtakes_a_graceful_one() {
+    let mut server = Server::serving(LONG, 1);
+    let _slow = server.ask_later("sleep 60");
+    std::thread::sleep(Duration::from_millis(300));
+    server.signal(Signal::SIGTERM);
+    server.until_logged("Handling signal: term");
+    let start = Instant::now();
+    server.signal(Signal::SIGINT);
+    assert_eq!(server.until_exit(), 0);
+    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(server.log().contains("Quick shutdown requested"));
+}
+
+fn int_and_quit_do_not_wait() {
+    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        let mut server = Server::serving(LONG, 2);
+        let start = Instant::now();
+        server.signal(signal);
+        assert_eq!(server.until_exit(), 0);
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+}
+
+fn a_worker_that_will_not_leave_is_killed() {
+    let mut server = Server::serving("timeout=60\ngraceful=0.5", 1);
+    let _stuck = server.ask_later("sleep 60");
+    std::thread::sleep(Duration::from_millis(300));
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.until_exit(), 0);
+    assert!(server.log().contains("was sent SIGKILL, as it did not stop in time"), "{}", server.log());
+}
+
+fn a_killed_worker_is_replaced() {
+    let server = Server::serving(LONG, 2);
+    let victim = server.children()[0];
+    kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
+    server.until_logged(&format!("[ERROR] Worker (pid:{victim}) was sent SIGKILL! Perhaps out of memory?"));
+    assert!(!server.until_serving(1, 2).contains(&victim));
+}
+
+fn a_recycled_worker_is_replaced_at_once() {
+    let server = Server::serving(LONG, 1);
+    let before = server.children();
+    server.ask("recycle");
+    assert_ne!(server.until_serving(1, 1), before);
+    assert!(!server.log().contains("[ERROR]"), "{}", server.log());
+}
+
+fn a_worker_that_hangs_is_killed() {
+    let server = Server::serving("timeout=1\ngraceful=30", 2);
+    let before = server.children();
+    let start = Instant::now();
+    let _hung = server.ask_later("sleep 60");
+    server.until_logged("[CRITICAL] WORKER TIMEOUT (pid:");
+    assert!(start.elapsed() >= Duration::from_millis(800));
+    let after = server.until_serving(1, 2);
+    assert_eq!(before.iter().filter(|pid| after.contains(pid)).count(), 1);
+    assert!(server.log().contains("exited with code 1."), "SIGABRT ended it\n{}", server.log());
+}
+
+fn a_worker_that_hangs_at_birth_is_killed() {
+    let server = Server::start("workers=1\ntimeout=0.5\nbehaviour=hangs at birth");
+    server.until_logged("[CRITICAL] WORKER TIMEOUT (pid:");
+    server.until("another is tried", || server.log().matches("Booting worker").count() >= 2);
+}
+
+fn panics_and_failures_end_one_worker_only() {
+    let server = Server::serving(LONG, 2);
+    server.ask("panic on purpose");
+    server.until_logged("panicked: on purpose");
+    server.until_logged("exited with code 255.");
+    server.until_serving(1, 2);
+    server.ask("fail for real");
+    server.until_logged("Exception in worker process\nfor real");
+    server.until_serving(1, 2);
+    server.ask("exit 4");
+    server.until_logged("exited with code 4.");
+    server.until_serving(1, 2);
+}
+
+fn ttin_and_ttou_change_the_number() {
+    let server = Server::serving(LONG, 1);
+    server.signal(Signal::SIGTTIN);
+    server.until_logged("Handling signal: ttin");
+    server.signal(Signal::SIGTTIN);
+    let three = server.until_serving(1, 3);
+    server.signal(Signal::SIGTTOU);
+    let two = server.until_serving(1, 2);
+    assert!(!two.contains(&three[0]), "the oldest goes");
+    server.signal(Signal::SIGTTOU);
+    server.until_serving(1, 1);
+    server.signal(Signal::SIGTTOU);
+    std::thread::sleep(Duration::from_millis(300));
+    server.until_serving(1, 1);
+}
+
+fn usr1_reopens_the_log() {
+    let server = Server::serving(LONG, 2);
+    std::fs::rename(server.path("log"), server.path("log.1")).unwrap();
+    server.signal(Signal::SIGUSR1);
+    server.until("the log is there again", || server.path("log").exists());
+    std::thread::sleep(Duration::from_millis(300));
+    let victim = server.children()[0];
+    kill(Pid::from_raw(victim), Signal::SIGTERM).unwrap();
+    server.until_logged(&format!("[{victim}] [INFO] Worker exiting"));
+    assert!(!std::fs::read_to_string(server.path("log.1")).unwrap().contains("Worker exiting"));
+}
+
+fn hup_starts_a_new_generation_without_a_gap() {
+    let server = Server::serving(LONG, 2);
+    let slow = server.ask_later("sleep 1");
+    std::thread::sleep(Duration::from_millis(200));
+    server.signal(Signal::SIGHUP);
+    let mut generation = 1;
+    while generation == 1 {
+        generation = server.ask("hello").expect("every request is answered").generation;
+    }
+    assert_eq!(read_answer(slow).map(|answer| answer.generation), Some(1), "the old ones finish");
+    server.until_serving(2, 2);
+    let log = server.log();
+    assert!(log.contains("[INFO] Handling signal: hup") && log.contains("[INFO] Hang up: Master"), "{log}");
+    assert!(!log.contains("[ERROR]") && !log.contains("[WARNING]"), "{log}");
+}
+
+fn hup_reads_the_settings_again() {
+    let server = Server::serving("env=old\npidfile=old.pid", 1);
+    assert_eq!(server.ask("hello").unwrap().tiny, "old");
+    let socket = server.path("other");
+    server.change("workers=3\nenv=new\npidfile=new.pid\nunix=other");
+    server.signal(Signal::SIGHUP);
+    server.until_logged(&format!("Listening at: unix:{}", socket.display()));
+    server.until("three workers", || server.children().len() == 3);
+    assert!(!server.path("socket").exists() && !server.path("old.pid").exists());
+    assert_eq!(std::fs::read_to_string(server.path("new.pid")).unwrap(), format!("{}\n", server.pid()));
+    std::fs::rename(&socket, server.path("socket")).unwrap();
+    assert_eq!(server.ask("hello").unwrap().tiny, "new");
+}
+
+fn hup_with_a_broken_class_keeps_serving() {
+    for (behaviour, why) in [
+        ("fails to load", "App failed to load."),
+        ("fails to boot", "Worker failed to boot."),
+        ("dies at birth", "Worker ended before it had booted."),
+    ] {
+        let server = Server::serving("env=old\ngraceful=30", 2);
+        let before = server.until_serving(1, 2);
+        server.change(&format!("workers=2\nenv=new\nbehaviour={behaviour}"));
+        server.signal(Signal::SIGHUP);
+        server.until_logged("[ERROR] reload failed, generation 1 goes on: ");
+        assert!(server.log().contains(why), "{}", server.log());
+        assert_eq!(server.until_serving(1, 2), before);
+        assert_eq!(server.ask("recycle"), None);
+        server.until_serving(1, 2);
+        assert_eq!(server.ask("hello").unwrap().tiny, "old", "the environment is the old one again");
+        server.change("workers=1\nenv=mended");
+        server.signal(Signal::SIGHUP);
+        server.until_serving(3, 1);
+        assert_eq!(server.ask("hello").unwrap().tiny, "mended");
+    }
+}
+
+fn hup_with_a_bad_address_keeps_serving() {
+    let server = Server::serving("", 1);
+    // TEST-NET-1 is nobody's (RFC 5737).
+    server.change("workers=1\ntcp=192.0.2.1:1");
+    server.signal(Signal::SIGHUP);
+    server.until_logged("reload failed, generation 1 goes on: Can't listen at 192.0.2.1:1: ");
+    server.until_serving(1, 1);
+    server.change("workers=1\nlog=/nowhere/log");
+    server.signal(Signal::SIGHUP);
+    server.until_logged("errorlog \"/nowhere/log\" can't be written");
+    server.until_serving(1, 1);
+}
+
+fn a_second_hup_overtakes_the_first() {
+    let server = Server::serving("", 1);
+    server.change("workers=2\ntimeout=0\nbehaviour=hangs at birth");
+    server.signal(Signal::SIGHUP);
+    server.until("the next generation is being born", || server.children().len() == 3);
+    server.until_logged("Hang up: Master");
+    server.change("workers=2");
+    server.signal(Signal::SIGHUP);
+    server.until_serving(3, 2);
+}
+
+fn first_workers_that_can_not_boot_stop_the_arbiter() {
+    for (behaviour, status, why, reason) in [
+        ("fails to boot", 3, "out of luck", "Worker failed to boot."),
+        ("fails to load", 4, "no module named 'tiny'", "App failed to load."),
+    ] {
+        let mut server = Server::start(&format!("workers=2\nbehaviour={behaviour}"));
+        assert_eq!(server.until_exit(), status);
+        let log = server.log();
+        assert!(log.contains(&format!("[ERROR] Exception in worker process\n{why}")), "{log}");
+        assert!(log.contains(&format!("exited with code {status}.")), "{log}");
+        assert!(log.contains("[ERROR] Shutting down: Master"), "{log}");
+        assert!(log.contains(&format!("[ERROR] Reason: {reason}")), "{log}");
+    }
+}
+
+fn later_workers_that_can_not_boot_are_tried_again() {
+    let server = Server::start("workers=1\nbehaviour=fails to load later");
+    server.until_serving(1, 1);
+    server.ask("recycle");
+    server.until("it is tried again", || server.log().matches("gone by now").count() >= 3);
+    assert!(!server.log().contains("Shutting down"));
+}
+
+fn dying_at_birth_is_slowed_down() {
+    let server = Server::start("workers=2\nbehaviour=dies at birth");
+    std::thread::sleep(Duration::from_millis(1200));
+    // At 0, 0.1, 0.3, 0.7 and 1.5 seconds, two each.
+    let births = server.log().matches("Booting worker").count();
+    assert!((4..=8).contains(&births), "{births} births\n{}", server.log());
+}
+
+fn workers_do_not_outlive_the_arbiter() {
+    let server = Server::serving(LONG, 2);
+    let workers = server.children();
+    let slow = server.ask_later("sleep 0.5");
+    std::thread::sleep(Duration::from_millis(200));
+    server.signal(Signal::SIGKILL);
+    assert!(read_answer(slow).is_some(), "they finish what they hold");
+    server.until("the workers are gone", || !workers.iter().any(|pid| alive(*pid)));
+    assert!(server.log().contains("The arbiter is gone, stopping"));
+
+    let server = Server::start("workers=1\ntimeout=0\nbehaviour=hangs at birth");
+    server.until_logged("Booting worker with pid");
+    std::thread::sleep(Duration::from_millis(200));
+    let workers = server.children();
+    server.signal(Signal::SIGKILL);
+    server.until("even one that hangs is gone", || !workers.iter().any(|pid| alive(*pid)));
+}
+
+fn an_address_in_use_is_said_and_given_up() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let mut server = Server::start(&format!("tcp={address}"));
+    assert_eq!(server.until_exit(), 1);
+    let log = server.log();
+    assert_eq!(log.matches(&format!("[ERROR] Connection in use: {address}")).count(), 5, "{log}");
+    assert!(log.contains(&format!("[ERROR] Can't listen at {address}: ")), "{log}");
+}
+
+fn a_log_that_can_not_be_written_is_an_error() {
+    let mut server = Server::start("log=/nowhere/at/all/log");
+    assert_eq!(server.until_exit(), 1);
+}
+
+fn pid_and_socket_files_come_and_go() {
+    let mut server = Server::serving("pidfile=pid", 1);
+    assert_eq!(std::fs::read_to_string(server.path("pid")).unwrap(), format!("{}\n", server.pid()));
+    let mut second = Server::start(&format!("pidfile={}", server.path("pid").display()));
+    assert_eq!(second.until_exit(), 1);
+    assert!(second.log().contains(&format!("Already running on PID {} ", server.pid())), "{}", second.log());
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.until_exit(), 0);
+    assert!(!server.path("pid").exists() && !server.path("socket").exists());
+}
+
+fn a_daemon_leaves_its_parent() {
+    let mut server = Server::start("daemon=yes\npidfile=pid");
+    assert_eq!(server.until_exit(), 0);
+    server.until("it answers", || server.ask("hello").is_some());
+    let pid: i32 = std::fs::read_to_string(server.path("pid")).unwrap().trim().parse().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let session: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(3).unwrap().parse().unwrap();
+    assert_ne!(session, pid, "not the leader of its session");
+    assert_ne!(session, nix::unistd::getsid(None).unwrap().as_raw(), "nor in ours");
+    let workers = children_of(pid);
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    server.until("it is gone", || !alive(pid) && !workers.iter().any(|pid| alive(*pid)));
+}
+
+fn titles_say_who_is_who() {
+    let server = Server::serving("", 1);
+    let title = |pid: i32| {
+        let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
+    };
+    let program = format!("{:?}", Some(std::env::current_exe().unwrap().into_os_string()));
+    let seen = server.ask("self RGUNICORN_TEST_SETTINGS").unwrap().tiny;
+    assert_eq!(
+        seen,
+        format!("{program} {:?}", Some(server.path("settings"))),
+        "arguments and environment stay"
+    );
+    let titles = (title(server.pid()), title(server.children()[0]));
+    assert!(
+        titles.0.starts_with("rgunicorn: arbiter [") && titles.1.starts_with("rgunicorn: worker ["),
+        "{titles:?}"
+    );
+}
+
+fn captured_output_follows_the_log() {
+    let server = Server::serving("capture=yes", 1);
+    server.ask("print first words");
+    server.until_logged("\nfirst words\n");
+    std::fs::rename(server.path("log"), server.path("log.1")).unwrap();
+    server.signal(Signal::SIGUSR1);
+    server.until("the log is there again", || server.path("log").exists());
+    std::thread::sleep(Duration::from_millis(300));
+    server.ask("print last words");
+    server.until_logged("last words\n");
+}
+
+/// Only root can; for others there is nothing to test.
+fn workers_become_another_user() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let server = Server::start("user=12345");
+    server.until_serving(1, 1);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.children()[0])).unwrap();
+    let line =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert_eq!(line("Uid:"), "12345\t12345\t12345\t12345");
+    assert_eq!(line("Gid:"), "12345\t12345\t12345\t12345");
+    assert_eq!(line("Groups:"), "12345");
+    use std::os::unix::fs::MetadataExt;
+    for name in ["log", "socket"] {
+        let metadata = std::fs::metadata(server.path(name)).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (12345, 12345), "{name}");
+    }
+}
+
+fn reuse_port_gives_each_worker_a_socket() {
+    let server = Server::start("workers=2\nreuse_port=yes\ntcp=127.0.0.1:0");
+    server.until("two workers", || server.log().matches("Booting worker").count() == 2);
+    let log = server.log();
+    let port: u16 =
+        log.split_once("http://127.0.0.1:").unwrap().1.split_once(' ').unwrap().0.parse().unwrap();
+    let sockets = || {
+        let tcp = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        // Local address 127.0.0.1:port, state LISTEN.
+        let local = format!(" 0100007F:{port:04X} 00000000:0000 0A ");
+        tcp.lines().filter(|line| line.contains(&local)).count()
+    };
+    server.until("two listening sockets", || sockets() == 2);
+}
+
+fn the_arbiter_stays_small() {
+    let server = Server::serving("", 4);
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", server.pid())).unwrap();
+    let private: u64 = rollup
+        .lines()
+        .filter(|line| line.starts_with("Private_"))
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .sum();
+    assert!(private < 3000, "{private} kB");
+}
+
+/// `multiprocessing` and the like: a process that a worker forks inherits its handlers.
+fn orphans_of_an_application_get_their_own_signals() {
+    let server = Server::serving(LONG, 1);
+    let worker = server.children()[0];
+    let helper: i32 = server.ask("fork").unwrap().tiny.parse().unwrap();
+    assert!(alive(helper));
+    kill(Pid::from_raw(helper), Signal::SIGTERM).unwrap();
+    server.until("the helper is gone", || !alive(helper));
+    assert_eq!(server.until_serving(1, 1), [worker], "and the worker isn't");
+}
