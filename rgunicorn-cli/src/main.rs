@@ -1,1 +1,7 @@
-fn main() {}
+//! The `rgunicorn` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rgunicorn_cli::Cli::new().run()
+}

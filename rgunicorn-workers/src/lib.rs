@@ -1,2 +1,30 @@
 //! The worker classes of rgunicorn, and the Python bridge.
+//!
+//! A worker class decides who waits for the [engine](rgunicorn_core::engine)'s descriptor and where the application
+//! runs. Each class here is generic over the [`Application`](rgunicorn_core::app::Application): it is given a
+//! [`Loader`](rgunicorn_core::app::Loader), which for WSGI is [`python::WsgiLoader`] and for a Rust host a closure.
+//!
+//! | class | `-k` | who waits | where the application runs |
+//! | --- | --- | --- | --- |
+//! | [`Sync`] | `sync` | the only thread; one connection a request | inline |
+//! | [`Event`] | `event` | the only thread; keep-alive and pipelining | inline |
 #![warn(missing_docs)]
+
+mod event;
+mod inline;
+#[cfg(feature = "python")]
+pub mod python;
+mod sync;
+
+use std::sync::Arc;
+
+use rgunicorn_core::app::SharedLoader;
+use rgunicorn_core::worker::WorkerClass;
+
+pub use event::Event;
+pub use sync::Sync;
+
+/// All classes of this crate, each with this loader.
+pub fn classes(loader: &SharedLoader) -> Vec<Arc<dyn WorkerClass>> {
+    vec![Arc::new(Sync::new(Arc::clone(loader))), Arc::new(Event::new(Arc::clone(loader)))]
+}

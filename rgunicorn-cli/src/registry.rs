@@ -1,0 +1,66 @@
+//! The worker classes by name: what `-k` picks from.
+
+use std::sync::Arc;
+
+use rgunicorn_core::config::{Config, ConfigError};
+use rgunicorn_core::worker::WorkerClass;
+
+/// Names that gunicorn or our plans know, and this program doesn't yet.
+const PLANNED: [&str; 8] = ["threads", "gthread", "coro", "asgi", "gevent", "eventlet", "tornado", "uvicorn"];
+
+/// The known worker classes.
+pub(crate) struct Registry {
+    classes: Vec<Arc<dyn WorkerClass>>,
+}
+
+impl Registry {
+    pub(crate) fn new(classes: Vec<Arc<dyn WorkerClass>>) -> Self {
+        Registry { classes }
+    }
+
+    pub(crate) fn add(&mut self, class: Arc<dyn WorkerClass>) {
+        self.classes.retain(|known| known.name() != class.name());
+        self.classes.push(class);
+    }
+
+    /// The class that the configuration asks for. As in gunicorn, `sync` with several threads means `threads`.
+    ///
+    /// # Errors
+    /// Names the setting, what was asked for, and the known classes.
+    pub(crate) fn pick(&self, config: &Config) -> Result<Arc<dyn WorkerClass>, ConfigError> {
+        let class = self.find(&config.worker_class).ok_or_else(|| self.unknown(&config.worker_class))?;
+        if class.name() == "sync" && config.threads > 1 {
+            return self.find("threads").ok_or_else(|| {
+                let reason = format!(
+                    "{} threads with worker_class 'sync' need the class 'threads', which this version doesn't have \
+                     yet; leave threads at 1, and set workers to more",
+                    config.threads
+                );
+                ConfigError::setting("threads", reason)
+            });
+        }
+        Ok(class)
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<dyn WorkerClass>> {
+        let known = |class: &&Arc<dyn WorkerClass>| class.name() == name || class.aliases().contains(&name);
+        self.classes.iter().find(known).cloned()
+    }
+
+    fn unknown(&self, name: &str) -> ConfigError {
+        let mut known: Vec<_> = self.classes.iter().map(|class| class.name()).collect();
+        known.sort_unstable();
+        let planned = PLANNED.iter().any(|planned| name.to_lowercase().contains(planned));
+        let what = if planned { "isn't supported yet" } else { "isn't known" };
+        ConfigError::setting(
+            "worker_class",
+            format!("{name:?} {what}; the known worker classes are {}", known.join(", ")),
+        )
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.classes.iter().map(|class| class.name())).finish()
+    }
+}

@@ -1,0 +1,158 @@
+//! The loop of the one-thread classes: the thread that waits for the engine calls the application as well.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use rgunicorn_core::app::{AppError, Application, Loader};
+use rgunicorn_core::engine::{Engine, EngineConfig};
+use rgunicorn_core::log::AccessLog;
+use rgunicorn_core::worker::{BootError, Exit, Stop, Worker, WorkerContext, WorkerError};
+
+/// A worker whose only thread does everything.
+pub(crate) struct Inline {
+    application: Box<dyn Application>,
+    engine: Engine,
+    context: WorkerContext,
+    /// How many requests to answer before making room for a fresh process.
+    recycle_after: Option<u64>,
+    exit: Exit,
+    /// When a graceful stop ends, whatever is still held.
+    leave_by: Option<Instant>,
+}
+
+impl Inline {
+    pub(crate) fn boot(
+        mut context: WorkerContext,
+        loader: &dyn Loader,
+        engine: EngineConfig,
+    ) -> Result<Self, BootError> {
+        let mut application = loader.load(&context)?;
+        let access = AccessLog::open(&context.config).map_err(|error| BootError::Boot(error.to_string()))?;
+        if let Some(access) = &access {
+            application.want_variables(access.variables());
+        }
+        let boot = |error: std::io::Error| BootError::Boot(format!("cannot start the engine: {error}"));
+        let engine = Engine::new(std::mem::take(&mut context.listeners), engine, access).map_err(boot)?;
+        engine.wake_on(context.control.descriptor()).map_err(boot)?;
+        Ok(Inline {
+            application,
+            engine,
+            recycle_after: recycle_after(context.config.max_requests, context.config.max_requests_jitter),
+            exit: Exit::Stopped,
+            leave_by: None,
+            context,
+        })
+    }
+
+    /// Waits for the engine, letting go of the application's lock only if there really is nothing to do.
+    fn wait(&mut self) -> Result<(), WorkerError> {
+        self.engine.wait(Some(Duration::ZERO))?;
+        if self.engine.has_events() || self.engine.has_work() {
+            return Ok(());
+        }
+        let most = self.longest_wait();
+        let (engine, mut waited) = (&mut self.engine, Ok(()));
+        let idled = self.application.while_idle(&mut || waited = engine.wait(most));
+        if let Err(AppError::Exit { code, report }) = idled {
+            tracing::error!("The application ends its worker\n{report}");
+            self.end_for(Exit::Application(code));
+        }
+        Ok(waited?)
+    }
+
+    /// The heartbeat must come twice in each `timeout`, and a graceful stop ends on time.
+    fn longest_wait(&self) -> Option<Duration> {
+        let timeout = self.context.config.timeout;
+        let heartbeat = (!timeout.is_zero()).then(|| timeout / 2);
+        let leave = self.leave_by.map(|by| by.saturating_duration_since(Instant::now()));
+        [heartbeat, leave].into_iter().flatten().min()
+    }
+
+    /// Gives each connection that waits for the application its turn.
+    fn answer(&mut self) {
+        for _ in 0..self.engine.queued() {
+            let Some(mut exchange) = self.engine.next() else { return };
+            let advanced = exchange.advance(&*self.application);
+            self.engine.give_back(exchange);
+            self.context.slot.notify();
+            if let Err(code) = advanced {
+                self.end_for(Exit::Application(code));
+            }
+            if self.recycle_after.is_some_and(|most| self.engine.requests() >= most) {
+                self.recycle_after = None;
+                tracing::info!(
+                    "Worker has answered {} requests; making room for another",
+                    self.engine.requests()
+                );
+                self.end_for(Exit::Recycled);
+            }
+        }
+    }
+
+    fn end_for(&mut self, exit: Exit) {
+        self.exit = exit;
+        self.context.control.request_stop(Stop::Graceful);
+    }
+
+    fn heed_signals(&mut self) {
+        if self.engine.take_wake() {
+            self.context.control.poll();
+            if self.context.control.take_reopen()
+                && let Some(access) = self.engine.access_log()
+            {
+                access.reopen();
+            }
+        }
+        if self.context.control.stop().is_some() && self.leave_by.is_none() {
+            self.leave_by = Some(Instant::now() + self.context.config.graceful_timeout);
+            // Where the whole server stops, nobody else will answer what waits in the listen queue.
+            self.engine.drain(self.context.slot.arbiter_is_stopping());
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match self.context.control.stop() {
+            None => false,
+            Some(Stop::Quick) => true,
+            Some(Stop::Graceful) => {
+                self.engine.is_drained() || self.leave_by.is_some_and(|by| by <= Instant::now())
+            }
+        }
+    }
+}
+
+impl Worker for Inline {
+    fn run(&mut self) -> Result<Exit, WorkerError> {
+        loop {
+            self.context.slot.notify();
+            self.heed_signals();
+            if self.is_done() {
+                return Ok(self.exit);
+            }
+            self.wait()?;
+            self.engine.process();
+            self.answer();
+            self.context.slot.set_connections(self.engine.connections());
+        }
+    }
+}
+
+/// `max_requests`, and up to `jitter` more, so that workers don't all restart at once.
+fn recycle_after(max_requests: u64, jitter: u64) -> Option<u64> {
+    let extra = RandomState::new().hash_one(std::process::id()) % jitter.saturating_add(1).max(1);
+    (max_requests > 0).then(|| max_requests.saturating_add(extra))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_its_bounds() {
+        assert_eq!(recycle_after(0, 50), None);
+        for _ in 0..100 {
+            assert!((200..=250).contains(&recycle_after(200, 50).unwrap()));
+        }
+        assert_eq!(recycle_after(7, 0), Some(7));
+    }
+}

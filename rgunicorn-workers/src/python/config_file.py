@@ -1,0 +1,109 @@
+"""Executes a configuration file, and writes down what it has set. Executed by config_file.rs."""
+
+import importlib
+import importlib.machinery
+import importlib.util
+import json
+import os
+import sys
+import traceback
+import types
+
+DEPTH = 16  # deeper than any setting, and an end for lists that hold themselves
+
+
+def evaluate(location, output):
+    """Executes the file, or imports the `python:module`; writes the outcome, as JSON, to the descriptor."""
+    before = dict(os.environ)
+    outcome = {}
+    try:
+        space = load(location)
+    except SystemExit as end:
+        outcome["error"] = f"it called sys.exit({'' if end.code is None else repr(end.code)})"
+    except BaseException as error:
+        show(error)
+        outcome["error"] = "".join(traceback.format_exception_only(type(error), error)).strip()
+    else:
+        # What Python itself puts there is between double underscores.
+        names = [name for name in space if not (name.startswith("__") and name.endswith("__"))]
+        values = [(name, space[name]) for name in names if not isinstance(space[name], types.ModuleType)]
+        outcome["settings"] = [[name, tagged(value)] for name, value in values]
+        outcome["environment"] = changes(before, os.environ)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # closed, or not there
+    with open(output, "w", encoding="ascii") as pipe:
+        json.dump(outcome, pipe)
+
+
+def load(location):
+    if location.startswith("python:"):
+        return vars(importlib.import_module(location.removeprefix("python:")))
+    name, path = "__config__", location.removeprefix("file:")
+    loader = None if path.endswith((".py", ".pyc")) else importlib.machinery.SourceFileLoader(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return vars(module)
+
+
+def show(error):
+    """Prints the traceback, without our own part of it."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == "<rgunicorn>":
+        frames = frames.tb_next
+    traceback.print_exception(type(error), error, frames)
+
+
+def changes(before, after):
+    """The variables that were set, and those that were deleted (None)."""
+    changed = [[text(name), text(value)] for name, value in after.items() if before.get(name) != value]
+    return changed + [[text(name), None] for name in before if name not in after]
+
+
+def text(value):
+    """The text, with what UTF-8 can't say replaced."""
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def tagged(value, depth=0):
+    """[kind, value] for whatever a setting may be."""
+    if value is None:
+        return ["none", None]
+    if isinstance(value, bool):
+        return ["bool", value]
+    if isinstance(value, int):
+        return ["int", str(int(value))] if -(2**63) <= value < 2**63 else other(value)
+    if isinstance(value, float):
+        return ["float", float.__repr__(value)]
+    if isinstance(value, str):
+        return ["text", text(str(value))]
+    if isinstance(value, bytes):
+        return ["text", value.decode("utf-8", "replace")]
+    if isinstance(value, os.PathLike):
+        return ["text", text(os.fsdecode(value))]
+    if isinstance(value, (list, tuple, set, frozenset)) and depth < DEPTH:
+        return ["list", [tagged(item, depth + 1) for item in value]]
+    if isinstance(value, dict) and depth < DEPTH:
+        return ["map", [[text(str(key)), tagged(item, depth + 1)] for key, item in value.items()]]
+    if isinstance(value, type):
+        return ["class", text(qualified(value))]
+    if callable(value):
+        return ["callable", text(qualified(value))]
+    return other(value)
+
+
+def qualified(value):
+    module = getattr(value, "__module__", None)
+    name = getattr(value, "__qualname__", None) or type(value).__qualname__
+    return f"{module}.{name}" if isinstance(module, str) else str(name)
+
+
+def other(value):
+    try:
+        return ["other", text(repr(value))]
+    except Exception:
+        return ["other", f"<{text(type(value).__qualname__)}>"]

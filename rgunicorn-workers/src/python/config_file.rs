@@ -1,0 +1,198 @@
+//! Executes a configuration file that is written in Python.
+//!
+//! Such a file is a program: it computes, imports, reads `os.environ`, and sets variables of it for the application. It is executed in a
+//! short-lived child, so that the arbiter keeps no interpreter; what the file prints goes where the arbiter prints. The
+//! child tells, through a pipe, what the file has set, and how it changed the environment.
+
+use std::env;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, pipe2};
+use pyo3::prelude::*;
+use rgunicorn_core::config::{ConfigError, Evaluation, PythonConfig, PythonLocation, RawEntry, Value};
+use serde_json::Value as Json;
+use thiserror::Error;
+
+use super::environment::Environment;
+use super::interpreter::{self, Startup};
+use super::{failure, load};
+
+/// Executes Python configuration files for [`load`](rgunicorn_core::config::load).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PythonFiles;
+
+impl PythonConfig for PythonFiles {
+    fn evaluate(&self, location: &PythonLocation, directory: &Path) -> Result<Evaluation, ConfigError> {
+        let text = match location {
+            PythonLocation::File(path) => path.to_string_lossy().into_owned(),
+            PythonLocation::Module(_) => location.to_string(),
+        };
+        evaluate(&text, directory).map_err(|error| ConfigError::file(location, error.to_string()))
+    }
+}
+
+/// Why a configuration file could not be executed.
+#[derive(Debug, Error)]
+pub enum EvaluationError {
+    /// It is not there, or can't be read.
+    #[error("cannot be read: {source}")]
+    Missing {
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// It raised an exception, whose traceback was printed.
+    #[error("it failed: {reason}")]
+    Failed {
+        /// The last line of the traceback, or what the interpreter says.
+        reason: String,
+    },
+    /// The child process failed in another way.
+    #[error("it could not be executed: {reason}")]
+    Child {
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Executes `location`: a path, `file:path` or `python:module`. `directory` comes first on the module search path.
+///
+/// Forks: to be called by the arbiter, which has no other thread. Where it has an interpreter already (`--preload`), by
+/// its Python main thread; the child then inherits it.
+///
+/// # Errors
+/// An [`EvaluationError`]; the traceback of an exception has been printed to stderr by then.
+pub fn evaluate(location: &str, directory: &Path) -> Result<Evaluation, EvaluationError> {
+    let child_failed = |reason: String| EvaluationError::Child { reason };
+    if let Some(path) = path_of(location) {
+        File::open(directory.join(path)).map_err(|source| EvaluationError::Missing { source })?;
+    }
+    // Before the fork: it may run a launcher script.
+    let environment = Environment::find();
+    let (reader, writer) =
+        pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|errno| child_failed(format!("pipe: {errno}")))?;
+    let child = in_child(|| run(location, directory, environment.as_ref(), &writer))
+        .map_err(|errno| child_failed(format!("fork: {errno}")))?;
+    drop(writer);
+    let mut outcome = String::new();
+    let read = File::from(reader).read_to_string(&mut outcome);
+    let status = wait_for(child);
+    if let Err(error) = read {
+        return Err(child_failed(error.to_string()));
+    }
+    match serde_json::from_str(&outcome) {
+        Ok(outcome) => understand(&outcome),
+        Err(_) => Err(child_failed(format!("its process {status}"))),
+    }
+}
+
+fn path_of(location: &str) -> Option<&str> {
+    match location.strip_prefix("python:") {
+        Some(_) => None,
+        None => Some(location.strip_prefix("file:").unwrap_or(location)),
+    }
+}
+
+/// Runs `work` in a forked process, which then exits, running nothing of ours.
+fn in_child(work: impl FnOnce()) -> nix::Result<Pid> {
+    interpreter::before_fork();
+    // SAFETY: the arbiter has one thread, so that no lock is held by one that the child doesn't have.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => {
+            interpreter::after_fork_in_child();
+            // A panic must not return to the arbiter's code, in a second process.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(0) }
+        }
+        forked => {
+            interpreter::after_fork_in_parent();
+            forked.map(|forked| match forked {
+                ForkResult::Parent { child } => child,
+                ForkResult::Child => Pid::this(),
+            })
+        }
+    }
+}
+
+/// The child's part: executes the file, and writes the outcome to the pipe.
+fn run(location: &str, directory: &Path, environment: Option<&Environment>, pipe: &OwnedFd) {
+    let startup = Startup {
+        argv: env::args_os().collect(),
+        directory: directory.to_path_buf(),
+        pythonpath: Vec::new(),
+    };
+    let location = match path_of(location) {
+        Some(path) => directory.join(path).to_string_lossy().into_owned(),
+        None => location.to_string(),
+    };
+    let failed = match interpreter::start(environment, &startup) {
+        Ok(()) => Python::attach(|py| {
+            load::helper(py, include_str!("config_file.py"), "rgunicorn_config_file")
+                .and_then(|helper| helper.getattr("evaluate")?.call1((location, pipe.as_raw_fd())))
+                .err()
+                .map(|error| failure::report(py, &error))
+        }),
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(reason) = failed {
+        let outcome = serde_json::json!({ "error": reason });
+        let _ = nix::unistd::write(pipe, outcome.to_string().as_bytes());
+    }
+}
+
+fn wait_for(child: Pid) -> String {
+    loop {
+        return match waitpid(child, None) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            Ok(WaitStatus::Exited(_, status)) => format!("exited with status {status}"),
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
+            // Somebody else has waited for it, as for all children.
+            other => format!("is gone ({other:?})"),
+        };
+    }
+}
+
+fn understand(outcome: &Json) -> Result<Evaluation, EvaluationError> {
+    if let Some(reason) = outcome["error"].as_str() {
+        return Err(EvaluationError::Failed { reason: reason.to_string() });
+    }
+    let pairs = |list: &Json| -> Vec<(String, Json)> {
+        let pairs = list.as_array().into_iter().flatten();
+        pairs.filter_map(|pair| Some((pair[0].as_str()?.to_string(), pair[1].clone()))).collect()
+    };
+    Ok(Evaluation {
+        settings: pairs(&outcome["settings"])
+            .iter()
+            .map(|(name, tagged)| RawEntry { name: name.clone(), value: value(tagged) })
+            .collect(),
+        environment: pairs(&outcome["environment"])
+            .into_iter()
+            .map(|(name, value)| (name, value.as_str().map(str::to_string)))
+            .collect(),
+    })
+}
+
+/// Reads `[kind, value]`, as `tagged()` in `config_file.py` writes it.
+fn value(tagged: &Json) -> Value {
+    let inner = &tagged[1];
+    let items = || inner.as_array().into_iter().flatten();
+    let text = || inner.as_str().unwrap_or_default().to_string();
+    match tagged[0].as_str().unwrap_or_default() {
+        "none" => Value::None,
+        "bool" => Value::Bool(inner.as_bool().unwrap_or_default()),
+        "int" => text().parse().map_or_else(|_| Value::Other(text()), Value::Int),
+        "float" => text().parse().map_or_else(|_| Value::Other(text()), Value::Float),
+        "text" => Value::Text(text()),
+        "list" => Value::List(items().map(value).collect()),
+        "map" => Value::Map(
+            items().map(|item| (item[0].as_str().unwrap_or_default().to_string(), value(&item[1]))).collect(),
+        ),
+        "callable" => Value::Callable(text()),
+        "class" => Value::Class(text()),
+        _ => Value::Other(text()),
+    }
+}

@@ -1,0 +1,13 @@
+//! The way of Python's own output into the error log.
+
+use std::os::fd::RawFd;
+
+/// Appends one line, which has no prefix of ours, to the error log.
+pub(crate) fn line(text: &[u8]) {
+    rgunicorn_core::log::raw_line(text);
+}
+
+/// The descriptor of the error log, for a dying process that can only `write(2)`.
+pub(crate) fn descriptor() -> RawFd {
+    rgunicorn_core::log::descriptor()
+}

@@ -1,0 +1,85 @@
+//! What a Python exception means to the server.
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use rgunicorn_core::app::AppError;
+
+/// The exit status of a process that ends by an interrupt from the keyboard, as shells have it.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// The exception with its traceback and its causes, as Python prints it, without a line end behind it.
+pub(crate) fn report(py: Python<'_>, error: &PyErr) -> String {
+    let lines = py
+        .import("traceback")
+        .and_then(|traceback| {
+            // CPython 3.11 keeps the traceback apart from the exception.
+            traceback
+                .call_method1("format_exception", (error.get_type(py), error.value(py), error.traceback(py)))
+        })
+        .and_then(|lines| PyString::new(py, "").call_method1("join", (lines,)))
+        .and_then(|text| text.extract::<String>());
+    match lines {
+        Ok(text) => text.trim_end().to_string(),
+        // An exception that can't even be shown still has a type.
+        Err(_) => error.get_type(py).to_string(),
+    }
+}
+
+/// The status that a process ends with if this exception is not caught; none for an ordinary error.
+pub(crate) fn exit_status(py: Python<'_>, error: &PyErr) -> Option<i32> {
+    if error.is_instance_of::<PySystemExit>(py) {
+        let code = error.value(py).getattr("code").ok()?;
+        // As Python itself: nothing is success, a number is the status, anything else is a message of failure.
+        return Some(if code.is_none() { 0 } else { code.extract::<i32>().unwrap_or(1) });
+    }
+    error.is_instance_of::<PyKeyboardInterrupt>(py).then_some(EXIT_INTERRUPTED)
+}
+
+/// What the server does about an exception that an application did not catch.
+pub(crate) fn app_error(py: Python<'_>, error: &PyErr) -> AppError {
+    let report = report(py, error);
+    match exit_status(py, error) {
+        Some(code) => AppError::Exit { code, report },
+        None => AppError::Failed { report },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::python::testing::{attached, run};
+
+    fn raised(code: &str) -> (Option<i32>, String) {
+        attached(|py| {
+            let error = run(py, code).unwrap_err();
+            (exit_status(py, &error), report(py, &error))
+        })
+    }
+
+    #[test]
+    fn an_ordinary_exception_is_reported_with_its_traceback_and_cause() {
+        let (status, text) = raised(
+            "def inner():\n    {}['key']\ntry:\n    inner()\nexcept KeyError as e:\n    raise ValueError('outer') from e",
+        );
+        assert_eq!(status, None);
+        assert_eq!(text.matches("Traceback (most recent call last)").count(), 2, "{text}");
+        assert!(text.contains("in inner"), "{text}");
+        assert!(text.contains("KeyError: 'key'"), "{text}");
+        assert!(text.ends_with("ValueError: outer"), "{text}");
+    }
+
+    #[test]
+    fn an_exit_has_the_status_that_python_would_exit_with() {
+        assert_eq!(raised("raise SystemExit").0, Some(0));
+        assert_eq!(raised("raise SystemExit(7)").0, Some(7));
+        assert_eq!(raised("raise SystemExit('because')").0, Some(1));
+        assert_eq!(raised("raise KeyboardInterrupt").0, Some(130));
+    }
+
+    #[test]
+    fn an_exception_that_cannot_be_shown_is_still_named() {
+        let (_, text) = raised("class Odd(Exception):\n    def __str__(self): raise self\nraise Odd()");
+        assert!(text.contains("Odd"), "{text}");
+    }
+}

@@ -1,0 +1,107 @@
+"""Imports an application by the text that names it. Executed by load.rs; the file name is given to Python as <rgunicorn>."""
+
+import ast
+import os
+import sys
+import traceback
+
+
+class Problem(Exception):
+    """Something that a sentence explains better than a traceback."""
+
+
+def load(text):
+    """Returns (application, None), or (None, the text of what went wrong)."""
+    try:
+        return find(text), None
+    except Problem as problem:
+        return None, str(problem)
+    except SystemExit as end:
+        return None, f"{text!r} called sys.exit({'' if end.code is None else repr(end.code)}) while it was loaded\n{shown(end)}"
+    except BaseException as error:
+        return None, shown(error)
+
+
+def find(text):
+    module_name, colon, target = text.partition(":")
+    names, call = parse(target if colon else "application")
+    module = import_module(module_name, target or "application")
+    found = module
+    for number, name in enumerate(names):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            # An attribute error inside a property or a module's __getattr__ looks the same and is as final.
+            where = ".".join([module_name, *names[:number]])
+            raise Problem(f"{where!r} has no attribute {name!r}, which {text!r} asks for") from None
+    if call is not None:
+        found = make(found, call, text)
+    if found is None:
+        raise Problem(f"{text!r} is None, where a WSGI application is needed")
+    if not callable(found):
+        raise Problem(f"{text!r} is of type {type(found).__name__!r}, which can't be called; a WSGI application can")
+    return found
+
+
+def parse(target):
+    """Splits `attr.sub(1, key=2)` into the names and, if it is a call, its arguments."""
+    try:
+        node = ast.parse(target, mode="eval").body
+    except (SyntaxError, ValueError):
+        raise unreadable(target) from None
+    call = None
+    if isinstance(node, ast.Call):
+        try:
+            positional = [ast.literal_eval(argument) for argument in node.args]
+            named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+        except (ValueError, TypeError):
+            raise Problem(f"the arguments in {target!r} must be literals, such as \"text\", 1 or None") from None
+        if None in named:
+            raise unreadable(target)
+        call = positional, named
+        node = node.func
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.insert(0, node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        raise unreadable(target)
+    return [node.id, *names], call
+
+
+def unreadable(target):
+    return Problem(f"{target!r} names no application: an attribute (app), or a call that makes one (make_app(\"x\")), is needed")
+
+
+def import_module(name, target):
+    try:
+        # Not importlib.import_module(): this one leaves the importer's own frames out of tracebacks.
+        __import__(name)
+        return sys.modules[name]
+    except ImportError as error:
+        # As in `run.py` or `site/run.py`: the file, where the module is meant.
+        if name.endswith(".py") and os.path.exists(name):
+            module = os.path.normpath(name)[:-3].replace(os.sep, ".")
+            raise Problem(f"{name!r} is a file, and a module is needed: is it '{module}:{target}'?") from None
+        raise error
+    except ValueError:
+        raise Problem(f"{name!r} is no module name") from None
+
+
+def make(factory, call, text):
+    positional, named = call
+    try:
+        return factory(*positional, **named)
+    except TypeError as error:
+        # Raised by the call itself, not inside of what was called: the arguments don't fit.
+        if error.__traceback__.tb_next is None:
+            raise Problem(f"{text!r}: {error}") from None
+        raise
+
+
+def shown(error):
+    """The traceback, without our own part of it."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == "<rgunicorn>":
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames)).rstrip()

@@ -1,0 +1,121 @@
+//! Makes the application in each worker, or once in the arbiter with `--preload`.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use rgunicorn_core::app::{Application, Loader};
+use rgunicorn_core::config::{Config, ConfigError};
+use rgunicorn_core::hooks::Hooks;
+use rgunicorn_core::worker::{BootError, WorkerContext};
+
+use super::environment::{Environment, EnvironmentError};
+use super::interpreter::{self, Startup};
+use super::wsgi::{WsgiApplication, WsgiSettings};
+use super::{error_log, failure, load};
+
+/// How long an ending worker may spend in the application's exit handlers, and waiting for its threads.
+const EXIT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Loads WSGI applications; the [`Loader`], and the arbiter's [`Hooks`]. One value, shared by its clones, is to be both,
+/// so that what the arbiter has preloaded is what the workers serve.
+#[derive(Debug, Clone, Default)]
+pub struct WsgiLoader {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Found once, by the arbiter, so that no worker has to ask a launcher script again.
+    environment: OnceLock<Option<Environment>>,
+    preloaded: std::sync::Mutex<Option<Py<PyAny>>>,
+}
+
+impl WsgiLoader {
+    /// A loader for the application that the configuration names.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn environment(&self) -> Option<&Environment> {
+        self.shared.environment.get_or_init(Environment::find).as_ref()
+    }
+
+    /// Starts the interpreter, if need be, and imports the application.
+    fn import(&self, config: &Config) -> Result<Py<PyAny>, BootError> {
+        // Where it is relative, the process is in it by now.
+        let directory = match config.chdir.is_absolute() {
+            true => config.chdir.clone(),
+            false => std::env::current_dir().unwrap_or_default(),
+        };
+        let startup =
+            Startup { argv: std::env::args_os().collect(), directory, pythonpath: config.pythonpath.clone() };
+        interpreter::start(self.environment(), &startup)
+            .map_err(|error| BootError::Boot(error.to_string()))?;
+        let Some(name) = config.wsgi_app.as_deref() else {
+            return Err(BootError::Load(
+                "no application was named: APP_MODULE, or the setting wsgi_app".into(),
+            ));
+        };
+        Python::attach(|py| load::load(py, name)).map_err(|error| BootError::Load(error.0))
+    }
+
+    fn preloaded(&self) -> std::sync::MutexGuard<'_, Option<Py<PyAny>>> {
+        self.shared.preloaded.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Loader for WsgiLoader {
+    fn load(&self, context: &WorkerContext) -> Result<Box<dyn Application>, BootError> {
+        let preloaded = self.preloaded().take();
+        let application = match preloaded {
+            Some(application) => application,
+            None => self.import(&context.config)?,
+        };
+        Python::attach(|py| {
+            interpreter::dump_on_abort(py, error_log::descriptor())?;
+            WsgiApplication::new(py, application, WsgiSettings::from(&*context.config))
+        })
+        .map(|application| Box::new(application) as Box<dyn Application>)
+        .map_err(|error| BootError::Boot(Python::attach(|py| failure::report(py, &error))))
+    }
+
+    /// Finds the environment, for all workers to come, and refuses one of another version.
+    fn check(&self, _config: &Config) -> Result<(), ConfigError> {
+        let variable = |error: EnvironmentError| {
+            let variable = if error.activated { "VIRTUAL_ENV" } else { "PATH" };
+            ConfigError::setting(variable, error.to_string())
+        };
+        interpreter::check(self.environment()).map_err(variable)
+    }
+}
+
+impl Hooks for WsgiLoader {
+    fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        Loader::check(self, config)
+    }
+
+    fn preload(&self, config: &Config) -> Result<(), BootError> {
+        let application = self.import(config);
+        // The arbiter waits most of the time: threads that the application has started may run then.
+        interpreter::release();
+        *self.preloaded() = Some(application?);
+        Ok(())
+    }
+
+    fn before_fork(&self) {
+        interpreter::before_fork();
+    }
+
+    fn after_fork_in_arbiter(&self) {
+        interpreter::after_fork_in_parent();
+    }
+
+    fn after_fork_in_worker(&self) {
+        interpreter::after_fork_in_child();
+    }
+
+    fn before_exit(&self) {
+        interpreter::end(EXIT_LIMIT);
+    }
+}

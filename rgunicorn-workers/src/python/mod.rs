@@ -1,0 +1,31 @@
+//! The Python bridge: the one place, but for the worker class `coro`, that touches CPython.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`environment`] | which Python installation or virtual environment the process runs in |
+//! | [`interpreter`] | starts CPython in this process, carries it through forks, ends it |
+//! | [`loader`] | finds and imports the application; a `Loader` and the arbiter's `Hooks` |
+//! | [`load`] | `module:attribute` and what else `APP_MODULE` may be |
+//! | [`wsgi`] | calls a WSGI application (PEP 3333) for each request |
+//! | [`config_file`] | executes a configuration file that is written in Python |
+//! | [`failure`] | what a Python exception means to the server |
+//! | [`error_log`] | the way of Python's own output into the error log |
+
+pub mod config_file;
+pub mod environment;
+mod error_log;
+mod failure;
+pub mod interpreter;
+mod load;
+pub mod loader;
+pub mod wsgi;
+
+#[cfg(test)]
+mod testing;
+
+pub use config_file::{EvaluationError, PythonFiles, evaluate};
+pub use environment::{Environment, EnvironmentError};
+pub use interpreter::InterpreterError;
+pub use load::LoadError;
+pub use loader::WsgiLoader;
+pub use wsgi::WsgiApplication;

@@ -1,0 +1,154 @@
+//! Calls a WSGI application (PEP 3333) for each request.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`environ`] | the dictionary that describes the request; [`keys`] its constant keys, [`header_names`] the others |
+//! | [`input`] | `wsgi.input` |
+//! | [`errors`] | `wsgi.errors` |
+//! | [`exchange`] | `start_response()` and `write()`, and what they may do when |
+//! | [`body`] | what the application returned: bytes, a file, or an iterable to be pulled |
+//! | [`file_wrapper`] | `wsgi.file_wrapper` |
+//! | [`context`] | each request's own context variables |
+//! | [`latin1`] | between bytes and the strings of PEP 3333 |
+//!
+//! A request goes through [`WsgiApplication::call`] from top to bottom.
+
+mod body;
+mod context;
+mod environ;
+mod errors;
+mod exchange;
+mod file_wrapper;
+mod header_names;
+mod input;
+mod keys;
+mod latin1;
+
+#[cfg(test)]
+mod tests;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use rgunicorn_core::app::{AppError, Application, Request, Response};
+use rgunicorn_core::config::Config;
+
+use self::body::Answer;
+use self::context::Context;
+use self::environ::EnvironBuilder;
+use self::exchange::{Exchange, Outlet};
+use super::failure;
+
+/// What of the configuration shows in WSGI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WsgiSettings {
+    /// `wsgi.multithread`: whether a worker may call the application again while a call is under way.
+    pub multithread: bool,
+    /// `wsgi.multiprocess`: whether there are several workers.
+    pub multiprocess: bool,
+    /// Whether the kernel may send files (gunicorn: `sendfile`).
+    pub sendfile: bool,
+}
+
+impl From<&Config> for WsgiSettings {
+    fn from(config: &Config) -> Self {
+        let multithread = match config.worker_class.as_str() {
+            "coro" => true,
+            "sync" | "threads" | "gthread" => config.threads > 1,
+            _ => false,
+        };
+        WsgiSettings { multithread, multiprocess: config.workers > 1, sendfile: config.sendfile }
+    }
+}
+
+/// A WSGI application, as the engine calls it.
+#[derive(Debug)]
+pub struct WsgiApplication {
+    application: Py<PyAny>,
+    environ: EnvironBuilder,
+    sendfile: bool,
+    /// Names of environ variables that the access log shows.
+    variables: Vec<String>,
+}
+
+impl WsgiApplication {
+    /// Serves a callable.
+    ///
+    /// # Errors
+    /// A Python exception, such as `MemoryError`.
+    pub fn new(py: Python<'_>, application: Py<PyAny>, settings: WsgiSettings) -> PyResult<Self> {
+        let environ = EnvironBuilder::new(py, settings)?;
+        Ok(WsgiApplication { application, environ, sendfile: settings.sendfile, variables: Vec::new() })
+    }
+
+    fn answer(
+        &self,
+        py: Python<'_>,
+        environ: &Bound<'_, PyDict>,
+        outlet: &mut dyn Outlet,
+    ) -> Result<Answer, AppError> {
+        let context = Context::copy_current(py).map_err(|error| failure::app_error(py, &error))?;
+        let exchange = Exchange::new(py).map_err(|error| failure::app_error(py, &error))?;
+        let answer = Exchange::lend(&exchange, outlet, || {
+            let start_response = exchange.getattr(pyo3::intern!(py, "start_response"))?;
+            let returned =
+                context.run(py, || self.application.bind(py).call1((environ, start_response)))??;
+            body::prepare(&exchange, context, returned, self.sendfile)
+        });
+        answer.map_err(|error| match exchange.get().is_disconnected() {
+            true => AppError::Disconnected,
+            false => failure::app_error(py, &error),
+        })
+    }
+
+    fn tell_variables(&self, environ: &Bound<'_, PyDict>, response: &mut Response) {
+        for (index, name) in self.variables.iter().enumerate() {
+            // The access log doesn't mind the case of the name, as in gunicorn.
+            let spellings = [name.clone(), name.to_ascii_uppercase(), name.to_ascii_lowercase()];
+            let found = spellings.iter().find_map(|name| environ.get_item(name).ok().flatten());
+            if let Some(value) = found {
+                response.set_variable(index, value.to_string());
+            }
+        }
+    }
+}
+
+impl Application for WsgiApplication {
+    fn call(&self, mut request: Request<'_>, response: &mut Response) -> Result<(), AppError> {
+        Python::attach(|py| {
+            let environ = self.environ.build(py, &mut request)?;
+            let answer = self.answer(py, &environ, response);
+            if !self.variables.is_empty() {
+                self.tell_variables(&environ, response);
+            }
+            drop(environ);
+            answer?.give(py, response)
+        })
+    }
+
+    /// Lets go of the GIL, then runs the handlers of signals that have come in: Python runs them in the main thread,
+    /// between two of its instructions, of which there may be none for a while.
+    fn while_idle(&self, wait: &mut dyn FnMut()) -> Result<(), AppError> {
+        Python::attach(|py| {
+            let wait = SameThread(wait);
+            py.detach(move || wait.run());
+            py.check_signals().map_err(|error| failure::app_error(py, &error))
+        })
+    }
+
+    fn want_variables(&mut self, names: &[String]) {
+        self.variables = names.to_vec();
+    }
+}
+
+/// Something that [`Python::detach`] would not take, as it might run it elsewhere.
+struct SameThread<'a>(&'a mut dyn FnMut());
+
+// SAFETY: `detach` asks for `Send` to keep Python's objects out; it calls the closure in the thread that calls it. What
+// waits belongs to the engine and holds no Python object that is used without the GIL.
+unsafe impl Send for SameThread<'_> {}
+
+impl SameThread<'_> {
+    fn run(self) {
+        (self.0)();
+    }
+}

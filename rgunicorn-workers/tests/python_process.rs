@@ -1,0 +1,320 @@
+//! Promises of the Python bridge that need a process of their own: starting, forking, ending, dying.
+//!
+//! Each test runs this program again, as a child that runs one of the `child_*` functions in its main thread.
+#![cfg(feature = "python")]
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests as well")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use rgunicorn_core::config::Value;
+use rgunicorn_workers::python::interpreter::{self, Startup};
+use rgunicorn_workers::python::{Environment, evaluate};
+
+/// The variable that names the part that a child plays.
+const PART: &str = "RGUNICORN_TEST_PART";
+
+/// Runs a part in a child; what it printed.
+fn play(part: &str, change: impl FnOnce(&mut Command)) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "the_part_of_a_child", "--nocapture", "--test-threads=1"]).env(PART, part);
+    change(&mut command);
+    command.output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Not a test of its own: what [`play`] runs.
+#[test]
+fn the_part_of_a_child() {
+    match std::env::var(PART).as_deref() {
+        Ok("show") => child_shows_itself(),
+        Ok("abort") => child_is_aborted(),
+        Ok("end") => child_ends(Duration::from_secs(20)),
+        Ok("hang") => child_ends(Duration::from_millis(200)),
+        Ok("fork") => child_forks(),
+        Ok("config") => child_reads_config(),
+        Ok("wrong version") => child_refuses(),
+        _ => {}
+    }
+}
+
+fn start() {
+    let argv = ["gunicorn", "-X", "utf8", "run:app"].map(Into::into).to_vec();
+    let startup = Startup { argv, directory: std::env::temp_dir(), pythonpath: Vec::new() };
+    interpreter::start(Environment::find().as_ref(), &startup).unwrap();
+}
+
+fn run(code: &str) {
+    let code = std::ffi::CString::new(code).unwrap();
+    Python::attach(|py| py.run(&code, None, None).inspect_err(|error| error.print(py)).unwrap());
+}
+
+/// A new virtual environment of the Python that we were built with.
+fn venv(name: &str) -> PathBuf {
+    let path = scratch(name);
+    let python = Environment::find().unwrap().executable;
+    let made = Command::new(python).args(["-m", "venv", "--without-pip"]).arg(&path).status().unwrap();
+    assert!(made.success());
+    path
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("rgunicorn-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn child_shows_itself() {
+    start();
+    run("import sys, threading, signal, site\n\
+         print('executable', sys.executable)\nprint('prefix', sys.prefix)\nprint('argv', sys.argv)\n\
+         print('main', threading.current_thread() is threading.main_thread())\n\
+         print('path', sys.path[0])\nprint('sigint', signal.getsignal(signal.SIGINT))\n\
+         print('packages', [p for p in sys.path if p.startswith(sys.prefix) and p.endswith('site-packages')])\n\
+         print('utf8', sys.flags.utf8_mode, 'dontwrite', sys.flags.dont_write_bytecode)\n\
+         sys.stdout.flush()");
+}
+
+#[test]
+fn the_active_virtual_environment_is_the_interpreters_own() {
+    let venv = venv("venv");
+    let output = play("show", |command| {
+        command.env("VIRTUAL_ENV", &venv).env("PYTHONUTF8", "1").env("PYTHONDONTWRITEBYTECODE", "1");
+    });
+    let text = text(&output);
+    let has = |line: String| assert!(text.contains(&line), "{line}\n--\n{text}");
+    has(format!("executable {}/bin/python3\n", venv.display()));
+    has(format!("prefix {}\n", venv.display()));
+    has("argv ['gunicorn', '-X', 'utf8', 'run:app']".into());
+    has("main True".into());
+    has(format!("path {}\n", std::env::temp_dir().display()));
+    has("sigint None".into());
+    has(format!("packages ['{}/lib/python", venv.display()));
+    has("utf8 1 dontwrite 1".into());
+    fs::remove_dir_all(venv).unwrap();
+}
+
+#[test]
+fn without_any_python_on_the_path_the_one_it_was_built_for_runs() {
+    let output = play("show", |command| {
+        command.env_remove("VIRTUAL_ENV").env("PATH", "/nowhere");
+    });
+    assert!(text(&output).contains("main True"), "{}", text(&output));
+}
+
+fn child_refuses() {
+    let environment =
+        Environment { executable: "/opt/old/bin/python3".into(), version: (3, 1), activated: true };
+    let error = interpreter::start(Some(&environment), &Startup::default()).unwrap_err();
+    println!("refused: {error}");
+    assert!(!interpreter::is_running());
+}
+
+#[test]
+fn an_environment_of_another_version_is_refused_before_the_start() {
+    let output = play("wrong version", |command| {
+        command.env_remove("PYTHONHOME");
+    });
+    assert!(
+        text(&output).contains("refused: the active virtual environment /opt/old has Python 3.1"),
+        "{}",
+        text(&output)
+    );
+}
+
+fn child_is_aborted() {
+    use rgunicorn_core::sys::signals::{SignalPipe, catch_abort};
+    let _signals = SignalPipe::install(&[], &[]).unwrap();
+    catch_abort().unwrap();
+    start();
+    Python::attach(|py| interpreter::dump_on_abort(py, 2)).unwrap();
+    run("import os, signal, threading, time\n\
+         threading.Thread(target=lambda: time.sleep(60), daemon=True, name='other').start()\n\
+         def hangs():\n    os.kill(os.getpid(), signal.SIGABRT)\n    time.sleep(30)\nhangs()");
+}
+
+#[test]
+fn an_aborted_process_shows_where_its_threads_were() {
+    let output = play("abort", |_| {});
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("in hangs") && text.contains("in <lambda>"), "{text}");
+}
+
+fn child_ends(limit: Duration) {
+    start();
+    run("import atexit, threading, time, sys, os\n\
+         from concurrent.futures import ThreadPoolExecutor\n\
+         atexit.register(lambda: print('atexit', end=' '))\n\
+         threading.Thread(target=lambda: (time.sleep(0.3), print('thread', end=' '))).start()\n\
+         ThreadPoolExecutor(1).submit(lambda: (time.sleep(0.3), print('pool', end=' ')))\n\
+         def forever():\n    while True: time.sleep(0.001)\n\
+         [threading.Thread(target=forever, daemon=True).start() for _ in range(4)]\n\
+         if os.environ['RGUNICORN_TEST_PART'] == 'hang': threading.Thread(target=forever).start()\n\
+         print('running', end=' ')");
+    interpreter::end(limit);
+    std::process::exit(7);
+}
+
+#[test]
+fn an_ending_process_waits_for_threads_runs_exit_handlers_and_flushes() {
+    let output = play("end", |_| {});
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(7), "{text}");
+    for word in ["running", "thread", "pool", "atexit"] {
+        assert!(text.contains(word), "{word}\n--\n{text}");
+    }
+    assert!(text.find("atexit") > text.find("thread"), "{text}");
+}
+
+#[test]
+fn a_thread_that_never_ends_does_not_keep_the_process_alive() {
+    let output = play("hang", |_| {});
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
+fn child_forks() {
+    start();
+    run("import os\nos.register_at_fork(before=lambda: os.write(1, b'before\\n'),\n\
+         \x20 after_in_parent=lambda: os.write(1, b'parent\\n'), after_in_child=lambda: os.write(1, b'child\\n'))");
+    interpreter::release();
+    interpreter::before_fork();
+    // SAFETY: this process has no thread but those of the test harness, which the child does not wait for.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            interpreter::after_fork_in_child();
+            run("import threading\nassert threading.current_thread() is threading.main_thread()\n\
+                 t = threading.Thread(target=lambda: print('thread in child', flush=True))\nt.start(); t.join()");
+            interpreter::end(Duration::from_secs(20));
+            std::process::exit(0);
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            interpreter::after_fork_in_parent();
+            let status = nix::sys::wait::waitpid(child, None).unwrap();
+            println!("{status:?}");
+            interpreter::hold();
+            run("print('parent lives', flush=True)");
+        }
+    }
+}
+
+#[test]
+fn an_interpreter_lives_through_a_fork_on_both_sides() {
+    let text = text(&play("fork", |_| {}));
+    for part in ["before", "parent\n", "child\n", "thread in child", "Exited(", ", 0)", "parent lives"] {
+        assert!(text.contains(part), "{part}\n--\n{text}");
+    }
+}
+
+fn child_reads_config() {
+    if std::env::var_os("RGUNICORN_TEST_INHERIT").is_some() {
+        start();
+        interpreter::release();
+    }
+    let location = std::env::var("RGUNICORN_TEST_LOCATION").unwrap();
+    let inherited = interpreter::is_running();
+    match evaluate(&location, Path::new(&std::env::var("RGUNICORN_TEST_DIRECTORY").unwrap())) {
+        Ok(evaluation) => println!("OUTCOME {evaluation:?}"),
+        Err(error) => println!("ERROR {error}"),
+    }
+    assert_eq!(interpreter::is_running(), inherited, "the interpreter stays in the child");
+}
+
+/// Evaluates a file of this content, named `name`; what was printed.
+fn configured(name: &str, content: &str, location: &str) -> String {
+    let directory = scratch(&format!("config-{}-{}", name.replace('.', "-"), content.len()));
+    fs::write(directory.join(name), content).unwrap();
+    let mut outputs = [false, true].map(|inherit| {
+        let output = play("config", |command| {
+            command.env("RGUNICORN_TEST_LOCATION", location).env("RGUNICORN_TEST_DIRECTORY", &directory);
+            command.env("DELETED", "1").env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONUNBUFFERED");
+            if inherit {
+                command.env("RGUNICORN_TEST_INHERIT", "1");
+            }
+        });
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    });
+    fs::remove_dir_all(directory).unwrap();
+    let outcome = |text: &String| {
+        text.lines().find(|line| line.contains("OUTCOME") || line.contains("ERROR")).map(str::to_string)
+    };
+    assert_eq!(outcome(&outputs[0]), outcome(&outputs[1]), "with and without an interpreter to inherit");
+    std::mem::take(&mut outputs[0])
+}
+
+#[test]
+fn a_config_file_is_a_program_and_its_values_arrive() {
+    let content = "import multiprocessing, os, math\nfrom pathlib import Path\n\
+        print('printed by the file')\n\
+        workers = min(multiprocessing.cpu_count(), 1) * 3\nbind = ['127.0.0.1:%d' % p for p in (1, 2)]\n\
+        timeout = 1.5\npreload_app = True\nuser = None\nchdir = Path('/srv')\nbig = 1 << 80\n\
+        secure_scheme_headers = {'X-Proto': 'https', 1: (2,)}\n\
+        def on_starting(server): pass\nclass Worker: pass\nlogger_class = Worker\nfind = multiprocessing\n\
+        os.environ['ADDED'] = 'caf\u{e9}'\ndel os.environ['DELETED']\nsurrogate = 'x\\udc80'\nself = []\nself.append(self)\n";
+    let text = configured("gunicorn.conf.py", content, "gunicorn.conf.py");
+    assert!(text.contains("printed by the file"), "{text}");
+    let has = |name: &str, value: Value| {
+        let expected = format!("RawEntry {{ name: {name:?}, value: {value:?} }}");
+        assert!(text.contains(&expected), "{expected}\n--\n{text}");
+    };
+    let string = |text: &str| Value::Text(text.into());
+    has("workers", Value::Int(3));
+    has("bind", Value::List(vec![string("127.0.0.1:1"), string("127.0.0.1:2")]));
+    has("timeout", Value::Float(1.5));
+    has("preload_app", Value::Bool(true));
+    has("user", Value::None);
+    has("chdir", string("/srv"));
+    has("big", Value::Other("1208925819614629174706176".into()));
+    has(
+        "secure_scheme_headers",
+        Value::Map(vec![("X-Proto".into(), string("https")), ("1".into(), Value::List(vec![Value::Int(2)]))]),
+    );
+    has("on_starting", Value::Callable("__config__.on_starting".into()));
+    has("logger_class", Value::Class("__config__.Worker".into()));
+    has("surrogate", string("x?"));
+    assert!(
+        text.contains("(\"ADDED\", Some(\"caf\u{e9}\"))") && text.contains("(\"DELETED\", None)"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("name: \"multiprocessing\"") && !text.contains("name: \"find\""),
+        "modules are left out: {text}"
+    );
+}
+
+#[test]
+fn a_config_may_be_a_module_or_a_file_without_extension() {
+    assert!(
+        configured("conf_module.py", "a = 1", "python:conf_module")
+            .contains("RawEntry { name: \"a\", value: Int(1) }")
+    );
+    assert!(
+        configured("gunicornrc", "a = 2", "file:gunicornrc")
+            .contains("RawEntry { name: \"a\", value: Int(2) }")
+    );
+}
+
+#[test]
+fn a_broken_config_file_shows_its_traceback_and_is_named() {
+    let text = configured("bad.py", "def f():\n    return 1 / 0\nf()\n", "bad.py");
+    assert!(text.contains("in f\n    return 1 / 0"), "{text}");
+    assert!(text.contains("ERROR it failed: ZeroDivisionError: division by zero"), "{text}");
+    assert!(!text.contains("<rgunicorn>"), "{text}");
+    let text = configured("syntax.py", "a = = 1", "syntax.py");
+    assert!(text.contains("ERROR it failed: ") && text.contains("SyntaxError"), "{text}");
+    let text = configured("exits.py", "import sys; sys.exit(3)", "exits.py");
+    assert!(text.contains("ERROR it failed: it called sys.exit(3)"), "{text}");
+    let text = configured("dies.py", "import os; os.kill(os.getpid(), 9)", "dies.py");
+    assert!(text.contains("ERROR it could not be executed: its process was killed by SIGKILL"), "{text}");
+    let text = configured("here.py", "", "elsewhere.py");
+    assert!(text.contains("ERROR cannot be read: No such file"), "{text}");
+    assert!(configured("mod.py", "", "python:no_such").contains("No module named 'no_such'"));
+}
