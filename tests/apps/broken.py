@@ -1,0 +1,3 @@
+"""An application that can't be imported."""
+
+raise RuntimeError("broken at import")

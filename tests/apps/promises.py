@@ -1,0 +1,283 @@
+"""The application of the end-to-end tests: a small answer for each promise that a server makes.
+
+`app` is checked by wsgiref.validate on every request; `raw` is the same without the check, for answers that break the
+rules on purpose.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import threading
+import time
+from urllib.parse import parse_qs
+from wsgiref.validate import validator
+
+TEXT = [("Content-Type", "text/plain")]
+closed = []
+hits = 0
+
+
+def query(environ, name, default=""):
+    return parse_qs(environ.get("QUERY_STRING", "")).get(name, [default])[0]
+
+
+def text(start_response, body, status="200 OK", headers=()):
+    body = body.encode() if isinstance(body, str) else body
+    start_response(status, [*TEXT, ("Content-Length", str(len(body))), *headers])
+    return [body]
+
+
+class Tracked:
+    """An iterable that notes its close()."""
+
+    def __init__(self, name, pieces):
+        self.name = name
+        self.pieces = iter(pieces)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.pieces)
+
+    def close(self):
+        closed.append(self.name)
+
+
+def hello(environ, start_response):
+    return text(start_response, "hello\n")
+
+
+def pid(environ, start_response):
+    return text(start_response, str(os.getpid()))
+
+
+def count_hits(environ, start_response):
+    return text(start_response, str(hits))
+
+
+def show_environ(environ, start_response):
+    plain = {key: value for key, value in environ.items() if isinstance(value, (str, bool, int, tuple))}
+    return text(start_response, json.dumps(plain, sort_keys=True))
+
+
+def echo(environ, start_response):
+    return text(start_response, environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
+
+
+def digest(environ, start_response):
+    """Reads the whole body in pieces: its length and digest."""
+    total, sha = 0, hashlib.sha256()
+    while piece := environ["wsgi.input"].read(64 * 1024):
+        total += len(piece)
+        sha.update(piece)
+    return text(start_response, f"{total} {sha.hexdigest()}")
+
+
+def lines(environ, start_response):
+    source = environ["wsgi.input"]
+    first = source.readline()
+    rest = source.readlines()
+    return text(start_response, json.dumps([first.decode("latin-1"), *[line.decode("latin-1") for line in rest]]))
+
+
+def sleep(environ, start_response):
+    time.sleep(float(query(environ, "s", "1")))
+    return text(start_response, "slept\n")
+
+
+def stream(environ, start_response):
+    """`n` pieces of `size` bytes, `pause` seconds between two."""
+    count, size = int(query(environ, "n", "3")), int(query(environ, "size", "5"))
+    pause = float(query(environ, "pause", "0"))
+
+    def pieces():
+        for number in range(count):
+            if number and pause:
+                time.sleep(pause)
+            yield (b"%d" % (number % 10)) * size
+
+    start_response("200 OK", list(TEXT))
+    return Tracked(query(environ, "name", "stream"), pieces())
+
+
+def show_closed(environ, start_response):
+    return text(start_response, json.dumps(closed))
+
+
+def written(environ, start_response):
+    write = start_response("200 OK", list(TEXT))
+    for number in range(int(query(environ, "n", "3"))):
+        write(b"%d," % number)
+    return [b"end"]
+
+
+def write_much(environ, start_response):
+    write = start_response("200 OK", list(TEXT))
+    piece = b"w" * (1 << 20)
+    for _ in range(int(query(environ, "mib", "8"))):
+        write(piece)
+    return []
+
+
+def lazy(environ, start_response):
+    """Starts its response only when its first piece is asked for."""
+    yield b""
+    start_response("200 OK", list(TEXT))
+    yield b"lazy"
+
+
+def fail_early(environ, start_response):
+    raise ValueError("failed before the response")
+
+
+def fail_late(environ, start_response):
+    start_response("200 OK", list(TEXT))
+
+    def pieces():
+        yield b"some"
+        raise ValueError("failed in the middle")
+
+    return Tracked("fail_late", pieces())
+
+
+def replaced(environ, start_response):
+    start_response("200 OK", list(TEXT))
+    try:
+        raise ValueError("noticed in time")
+    except ValueError:
+        start_response("503 Changed", list(TEXT), sys.exc_info())
+    return [b"replaced"]
+
+
+def started_twice(environ, start_response):
+    start_response("200 OK", list(TEXT))
+    start_response("200 OK", list(TEXT))
+    return [b"never"]
+
+
+def never_started(environ, start_response):
+    return [b"never"]
+
+
+def too_short(environ, start_response):
+    start_response("200 OK", [*TEXT, ("Content-Length", "10")])
+    return [b"short"]
+
+
+def too_long(environ, start_response):
+    start_response("200 OK", [*TEXT, ("Content-Length", "4")])
+    return [b"long", b"er than that"]
+
+
+def injected(environ, start_response):
+    start_response("200 OK", [*TEXT, ("X-Evil", "a\r\nSet-Cookie: b=c")])
+    return [b"never"]
+
+
+def hop_by_hop(environ, start_response):
+    headers = [*TEXT, ("Connection", "keep-alive"), ("Keep-Alive", "timeout=5"), ("Transfer-Encoding", "gzip")]
+    start_response("200 OK", [*headers, ("Server", "other"), ("X-Kept", "yes")])
+    return [b"body"]
+
+
+def status(environ, start_response):
+    """A status of the client's choice, with a body whether it may have one or not."""
+    start_response(query(environ, "line", "200 OK"), list(TEXT))
+    return [b"a body"]
+
+
+def text_item(environ, start_response):
+    start_response("200 OK", list(TEXT))
+    return ["not bytes"]
+
+
+def send_file(environ, start_response):
+    path = query(environ, "path")
+    file = open(path, "rb")
+    file.seek(int(query(environ, "from", "0")))
+    start_response("200 OK", [("Content-Type", "application/octet-stream")])
+    return environ["wsgi.file_wrapper"](file, 8192)
+
+
+def complain(environ, start_response):
+    print("said on wsgi.errors", file=environ["wsgi.errors"])
+    environ["wsgi.errors"].flush()
+    print("said on standard output", flush=True)
+    return text(start_response, "said\n")
+
+
+def leave(environ, start_response):
+    sys.exit(int(query(environ, "code", "0")))
+
+
+def hang(environ, start_response):
+    """Keeps the interpreter busy for good."""
+    while True:
+        pass
+
+
+def processes(environ, start_response):
+    """Threads, subprocesses and multiprocessing work inside an application."""
+    import multiprocessing
+    import subprocess
+
+    results = []
+    thread = threading.Thread(target=results.append, args=("thread",))
+    thread.start()
+    thread.join()
+    results.append(subprocess.run([sys.executable, "-c", "print('subprocess', end='')"], capture_output=True, text=True).stdout)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        results.append(pool.apply(str, ("pool",)))
+    return text(start_response, json.dumps(results))
+
+
+def interpreter(environ, start_response):
+    facts = {"executable": sys.executable, "prefix": sys.prefix, "argv": sys.argv, "cwd": os.getcwd(), "path": sys.path}
+    facts["main_thread"] = threading.current_thread() is threading.main_thread()
+    return text(start_response, json.dumps(facts))
+
+
+ROUTES = {
+    "/": hello,
+    "/closed": show_closed,
+    "/complain": complain,
+    "/digest": digest,
+    "/echo": echo,
+    "/environ": show_environ,
+    "/fail-early": fail_early,
+    "/fail-late": fail_late,
+    "/file": send_file,
+    "/hang": hang,
+    "/hits": count_hits,
+    "/hop-by-hop": hop_by_hop,
+    "/injected": injected,
+    "/interpreter": interpreter,
+    "/lazy": lazy,
+    "/leave": leave,
+    "/lines": lines,
+    "/never-started": never_started,
+    "/pid": pid,
+    "/processes": processes,
+    "/replaced": replaced,
+    "/sleep": sleep,
+    "/started-twice": started_twice,
+    "/status": status,
+    "/stream": stream,
+    "/text-item": text_item,
+    "/too-long": too_long,
+    "/too-short": too_short,
+    "/write": written,
+    "/write-much": write_much,
+}
+
+
+def raw(environ, start_response):
+    global hits
+    hits += 1
+    handler = ROUTES.get(environ["PATH_INFO"], show_environ)
+    return handler(environ, start_response)
+
+
+app = validator(raw)

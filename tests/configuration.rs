@@ -1,0 +1,143 @@
+//! Where settings come from, and what is said about bad ones.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use rgunicorn_harness::{Builder, Server, examples, on_every_class};
+
+fn build() -> Builder {
+    Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+}
+
+/// A directory with the given files in it.
+fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    directory
+}
+
+fn print(directory: &tempfile::TempDir, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let apps = rgunicorn_harness::repository().join("tests/apps");
+    let mut builder = build().no_bind().directory(directory.path()).args(["--print-config"]).args(arguments);
+    builder = builder.args(["--pythonpath"]).args([apps]).args(["promises:app"]);
+    for (name, value) in variables {
+        builder = builder.env(name, value);
+    }
+    let (status, output, error) = builder.run();
+    assert_eq!(status, Some(0), "{error}");
+    output
+}
+
+fn setting<'a>(printed: &'a str, name: &str) -> &'a str {
+    let line = printed.lines().find(|line| line.split('=').next().is_some_and(|left| left.trim() == name));
+    line.and_then(|line| line.split_once('=')).map(|(_, value)| value.trim()).unwrap_or_default()
+}
+
+#[test]
+fn each_source_beats_the_one_before_it() {
+    let nothing = directory(&[]);
+    assert_eq!(setting(&print(&nothing, &[], &[]), "workers"), "1");
+    let variable = [("WEB_CONCURRENCY", "2")];
+    assert_eq!(setting(&print(&nothing, &[], &variable), "workers"), "2");
+    let file = directory(&[("gunicorn.conf.py", "workers = 3\ntimeout = 7\n")]);
+    let printed = print(&file, &[], &variable);
+    assert_eq!((setting(&printed, "workers"), setting(&printed, "timeout")), ("3", "7"));
+    let variables = [("WEB_CONCURRENCY", "2"), ("GUNICORN_CMD_ARGS", "--workers 4")];
+    assert_eq!(setting(&print(&file, &[], &variables), "workers"), "4");
+    let variables = [("GUNICORN_CMD_ARGS", "--workers 4"), ("RGUNICORN_CMD_ARGS", "-w 5")];
+    assert_eq!(setting(&print(&file, &[], &variables), "workers"), "5");
+    assert_eq!(setting(&print(&file, &["-w", "6"], &variables), "workers"), "6");
+}
+
+#[test]
+fn a_python_file_is_python() {
+    let file = directory(&[(
+        "conf.py",
+        "import multiprocessing, os\nworkers = sum(1 for _ in range(3))\n\n\
+         def helper():\n    return os.environ['HOME_MADE']\n\nproc_name = helper()\nunrelated = object()\n",
+    )]);
+    let printed = print(&file, &["-c", "conf.py"], &[("HOME_MADE", "made at home")]);
+    assert_eq!((setting(&printed, "workers"), setting(&printed, "proc_name")), ("3", "made at home"));
+    let module = print(&file, &["-c", "python:conf"], &[("HOME_MADE", "x")]);
+    assert_eq!(setting(&module, "workers"), "3");
+}
+
+#[test]
+fn toml_works_and_complains_with_file_and_line() {
+    let file =
+        directory(&[("rgunicorn.toml", "workers = 2\nbind = [\"127.0.0.1:8001\", \"127.0.0.1:8002\"]\n")]);
+    let printed = print(&file, &[], &[]);
+    assert_eq!(setting(&printed, "workers"), "2");
+    assert!(setting(&printed, "bind").contains("8002"), "{printed}");
+    let file = directory(&[("bad.toml", "workers = 2\n\ntimeuot = 3\n")]);
+    let (status, _, error) = build().directory(file.path()).args(["-c", "bad.toml", "promises:app"]).run();
+    assert_eq!(status, Some(1), "{error}");
+    for part in ["bad.toml:3", "timeuot", "timeout"] {
+        assert!(error.contains(part), "{part} is missing in {error}");
+    }
+}
+
+#[test]
+fn bad_values_say_where_what_and_what_would_be_right() {
+    let file = directory(&[
+        ("type.py", "workers = [1]\n"),
+        ("broken.py", "workers = 1\nraise RuntimeError('not today')\n"),
+        ("hook.py", "def on_starting(server):\n    pass\n"),
+    ]);
+    let cases: [(&[&str], &[&str]); 7] = [
+        (&["-w", "many"], &["--workers", "many"]),
+        (&["-b", "127.0.0.1:http"], &["--bind", "127.0.0.1:http"]),
+        (&["--log-level", "loud"], &["--log-level", "loud", "debug"]),
+        (&["-c", "missing.py"], &["missing.py"]),
+        (&["-c", "type.py"], &["type.py", "workers", "[1]"]),
+        (&["-c", "broken.py"], &["broken.py", "RuntimeError: not today"]),
+        (&["-c", "hook.py"], &["on_starting"]),
+    ];
+    for (arguments, parts) in cases {
+        let (status, _, error) =
+            build().no_bind().directory(file.path()).args(arguments).args(["promises:app"]).run();
+        assert!(matches!(status, Some(1 | 2)), "{arguments:?}: {status:?} {error}");
+        for part in parts {
+            assert!(error.contains(part), "{arguments:?}: {part} is missing in {error}");
+        }
+    }
+}
+
+#[test]
+fn check_config_checks() {
+    let (status, _, error) = build().args(["--check-config", "promises:app"]).run();
+    assert_eq!(status, Some(0), "{error}");
+    let (status, _, error) = build().args(["--check-config", "nowhere:app"]).run();
+    assert_eq!(status, Some(1), "{error}");
+    assert!(error.contains("nowhere"), "{error}");
+}
+
+on_every_class! {
+    fn the_configuration_file_that_people_have_works_unchanged(class: &str) {
+        let file = examples().join("gunicorn-cfg.py");
+        let server = build().no_bind().directory(examples()).env("BIND", "127.0.0.1:0")
+            .args(["-c"]).args([file]).args(["-k", class, "run:app"]).start();
+        assert_eq!(server.connect().get("/").text(), "Hello from rgunicorn\n");
+        server.wait_for_log("] \"GET / HTTP/1.1\" 200 ");
+    }
+
+    fn preload_loads_once(class: &str) {
+        let server = build().args(["-w", "2", "--preload", "-k", class, "counted:app"]).start();
+        server.wait_for_workers(2);
+        for _ in 0..10 {
+            let answer = server.connect().get("/").text();
+            assert_eq!(answer, format!("loaded by {}", server.pid()));
+        }
+    }
+
+    fn the_environment_and_the_file_name_the_application(class: &str) {
+        let file = directory(&[("conf.py", "wsgi_app = 'named:app'\nraw_env = ['GREETING=from the file']\n"), (
+            "named.py",
+            "import os\n\ndef app(environ, start_response):\n    start_response('200 OK', [])\n    \
+             return [os.environ['GREETING'].encode()]\n",
+        )]);
+        let server = build().directory(file.path()).args(["-c", "conf.py", "-k", class]).start();
+        assert_eq!(server.connect().get("/").text(), "from the file");
+    }
+}

@@ -1,0 +1,64 @@
+//! Rust programs serve with the parts: their own application, their own worker class.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use rgunicorn_harness::{Server, examples, repository};
+
+/// Builds an example, apart from the workspace so that it has only the features it asks for.
+fn build(package: &str, binary: &str) -> PathBuf {
+    let target = repository().join("target/examples");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "--package", package, "--target-dir"])
+        .arg(&target)
+        .current_dir(repository())
+        .status();
+    assert!(built.expect("cargo runs").success(), "{package} doesn't build");
+    target.join("debug").join(binary)
+}
+
+#[test]
+fn an_application_in_rust_with_no_python_in_the_process() {
+    let binary = build("rgunicorn-example-embed", "embed");
+    let libraries = Command::new("ldd").arg(&binary).output().expect("ldd runs");
+    let libraries = String::from_utf8_lossy(&libraries.stdout).into_owned();
+    assert!(libraries.contains("libc.so") && !libraries.contains("python"), "{libraries}");
+    let mut server = Server::build(&binary.to_string_lossy()).no_bind().args(["127.0.0.1:0"]).start();
+    let old = server.wait_for_workers(2);
+    let mut client = server.connect();
+    assert!(client.get("/").text().starts_with("Hello, 127.0.0.1, from process "));
+    assert_eq!(client.get("/count").text(), "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n");
+    let post = "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(client.send(post).response().text(), "hello");
+    assert_eq!(client.get("/nowhere").status, 404);
+    // A panic is that request's alone.
+    assert_eq!(client.get("/panic").status, 500);
+    server.wait_for_log("a handler has a bug");
+    assert_eq!(server.connect().get("/").status, 200);
+    server.signal(Signal::SIGHUP);
+    server.wait_until("new workers alone", || {
+        let now = server.workers();
+        now.len() == 2 && now.iter().all(|pid| !old.contains(pid))
+    });
+    assert_eq!(server.connect().get("/").status, 200);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_worker_class_of_ones_own() {
+    let binary = build("rgunicorn-example-custom-class", "custom_class");
+    let build = || Server::build(&binary.to_string_lossy()).directory(examples());
+    let mut server = build().args(["-k", "patient", "run:app"]).start();
+    for _ in 0..3 {
+        let response = server.connect().get("/");
+        assert_eq!((response.status, response.header("Connection")), (200, Some("close")));
+    }
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(server.log().contains("a patient worker has answered 3 requests"), "{}", server.log());
+    let (status, _, error) = build().args(["-k", "impatient", "run:app"]).run();
+    assert_eq!(status, Some(1));
+    assert!(error.contains("event, patient, sync"), "{error}");
+}

@@ -1,0 +1,142 @@
+//! The processes: their names, their users, their files.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rgunicorn_harness::{Server, on_every_class};
+
+fn build(class: &str) -> rgunicorn_harness::Builder {
+    Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-k", class, "promises:raw"])
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed().as_secs() < 20, "waited in vain for {what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+fn ask_unix(mut stream: UnixStream) -> String {
+    stream.write_all(b"GET /environ HTTP/1.1\r\nHost: named:81\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+on_every_class! {
+    fn a_unix_socket_is_made_with_the_umask_and_removed(class: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let bind = format!("unix:{}", path.display());
+        let mut server = build(class).no_bind().args(["--umask", "0o117", "-b", &bind]).start();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        let answer = ask_unix(UnixStream::connect(&path).unwrap());
+        for part in ["HTTP/1.1 200 OK", "\"SERVER_NAME\": \"named\"", "\"SERVER_PORT\": \"81\"", "\"REMOTE_ADDR\": \"\""] {
+            assert!(answer.contains(part), "{part} is missing in {answer}");
+        }
+        server.signal(Signal::SIGTERM);
+        server.wait();
+        assert!(!path.exists());
+    }
+
+    fn several_addresses_are_served(class: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let server = build(class).args(["-b", &format!("unix:{}", path.display()), "-b", "[::1]:0"]).start();
+        assert_eq!(server.connect().get("/").status, 200);
+        assert!(ask_unix(UnixStream::connect(&path).unwrap()).contains("200 OK"));
+    }
+
+    fn reuse_port_works(class: &str) {
+        let server = build(class).args(["--reuse-port", "-w", "2"]).start();
+        server.wait_for_workers(2);
+        for _ in 0..10 {
+            assert_eq!(server.connect().get("/").status, 200);
+        }
+    }
+
+    fn the_pid_file_and_the_title_name_the_arbiter(class: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        let mut server = build(class).args(["--name", "shop", "--pid"]).args([&path]).start();
+        assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), server.pid().to_string());
+        let worker = server.wait_for_workers(1)[0];
+        let title = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        server.wait_until("the titles", || title(server.pid()).contains("arbiter [shop]") && title(worker).contains("worker [shop]"));
+        server.signal(Signal::SIGTERM);
+        server.wait();
+        assert!(!path.exists());
+    }
+
+    fn workers_run_as_the_user_they_are_told(class: &str) {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("only root can change the user: not tested");
+            return;
+        }
+        // Loaded before the change of user, who may not be allowed to read what Python is made of.
+        let server = build(class).args(["--user", "nobody", "--group", "nogroup", "--preload"]).start();
+        let worker = server.wait_for_workers(1)[0];
+        assert_eq!(server.connect().get("/").status, 200);
+        let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+        let owner = std::fs::metadata(format!("/proc/{worker}")).unwrap();
+        assert_eq!(owner.uid(), nobody.uid.as_raw());
+        assert_eq!(std::fs::metadata(format!("/proc/{}", server.pid())).unwrap().uid(), 0);
+    }
+
+    fn a_daemon_goes_on_by_itself(class: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let (status, _, error) = build(class).args(["--daemon", "--pid"]).args([path("pid")])
+            .args(["--error-logfile"]).args([path("log")]).run();
+        assert_eq!(status, Some(0), "{error}");
+        let read = |name: &str| std::fs::read_to_string(path(name)).unwrap_or_default();
+        wait_until("the daemon to listen", || read("log").contains("Booting worker"));
+        let pid: i32 = read("pid").trim().parse().unwrap();
+        let port: u16 = read("log").split("127.0.0.1:").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        assert_eq!(rgunicorn_harness::Client::connect(port).get("/").status, 200);
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        wait_until("the daemon to leave", || kill(Pid::from_raw(pid), None).is_err());
+        assert!(!path("pid").exists());
+    }
+
+    fn the_arbiter_is_small_and_holds_no_python(class: &str) {
+        let server = build(class).args(["-w", "2"]).start();
+        server.wait_for_workers(2);
+        server.connect().get("/");
+        let smaps = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", server.pid())).unwrap();
+        let private: u64 = smaps.lines().filter(|line| line.starts_with("Private_"))
+            .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum();
+        assert!(private < 3 * 1024, "{private} KiB of private memory");
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().count();
+        assert_eq!(tasks, 1, "the arbiter has one thread");
+    }
+
+    fn as_the_first_process_of_a_container_it_reaps_orphans_and_stops(class: &str) {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("only root can make a process name space: not tested");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let inner = build(class).args(["--error-logfile"]).args([&log]).command();
+        let mut outer = std::process::Command::new("unshare");
+        outer.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(inner.get_program()).args(inner.get_args());
+        outer.current_dir(inner.get_current_dir().unwrap());
+        outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut outer = outer.spawn().unwrap();
+        let read = || std::fs::read_to_string(&log).unwrap_or_default();
+        wait_until("the server in its name space", || read().contains("Booting worker"));
+        assert!(read().contains("(1)"), "{}", read());
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", outer.id())).unwrap();
+        let first: i32 = children.trim().parse().unwrap();
+        kill(Pid::from_raw(first), Signal::SIGTERM).unwrap();
+        wait_until("the first process to end", || outer.try_wait().unwrap().is_some());
+        assert!(read().contains("Shutting down"), "{}", read());
+    }
+}

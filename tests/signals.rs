@@ -1,0 +1,240 @@
+//! Each signal does what an operator of gunicorn expects, under load as well.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use rgunicorn_harness::{Client, Server, on_every_class};
+
+fn server(class: &str, arguments: &[&str]) -> Server {
+    let binary = env!("CARGO_BIN_EXE_rgunicorn");
+    Server::build(binary).args(["-k", class, "promises:raw"]).args(arguments).start()
+}
+
+/// Clients that go on asking, each request on a connection of its own, until they are told to stop.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    fn start(port: u16, clients: usize) -> Load {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let clients = (0..clients)
+            .map(|_| {
+                let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+                std::thread::spawn(move || {
+                    let mut failures = Vec::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        let mut client = Client::connect(port);
+                        client.send("GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+                        match client.read_response(false) {
+                            Ok(response) if response.status == 200 && response.whole => {
+                                answered.fetch_add(1, Ordering::Relaxed);
+                            }
+                            other => failures.push(format!("{other:?}")),
+                        }
+                    }
+                    failures
+                })
+            })
+            .collect();
+        Load { stop, answered, clients }
+    }
+
+    fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    fn stop(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.clients.into_iter().flat_map(|client| client.join().expect("a client lives")).collect()
+    }
+}
+
+on_every_class! {
+    fn term_finishes_what_is_held(class: &str) {
+        let mut server = server(class, &["-w", "2"]);
+        let mut client = server.connect();
+        client.send("GET /sleep?s=1 HTTP/1.1\r\nHost: t\r\n\r\n");
+        std::thread::sleep(Duration::from_millis(300));
+        server.signal(Signal::SIGTERM);
+        let response = client.response();
+        assert_eq!((response.text().as_str(), response.header("Connection")), ("slept\n", Some("close")));
+        assert_eq!(server.wait().code(), Some(0));
+        assert!(server.log().contains("Shutting down: Master"), "{}", server.log());
+    }
+
+    fn term_answers_those_in_the_listen_queue(class: &str) {
+        let mut server = server(class, &["-w", "1"]);
+        let mut busy = server.connect();
+        busy.send("GET /sleep?s=0.5 HTTP/1.1\r\nHost: t\r\n\r\n");
+        std::thread::sleep(Duration::from_millis(200));
+        let mut queued: Vec<_> = (0..20).map(|_| {
+            let mut client = server.connect();
+            client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+            client
+        }).collect();
+        server.signal(Signal::SIGTERM);
+        assert_eq!(busy.response().text(), "slept\n");
+        for client in &mut queued {
+            assert_eq!(client.response().status, 200);
+        }
+        assert_eq!(server.wait().code(), Some(0));
+    }
+
+    fn term_does_not_wait_longer_than_the_graceful_timeout(class: &str) {
+        let mut server = server(class, &["--graceful-timeout", "1"]);
+        let mut client = server.connect();
+        client.send("GET /sleep?s=60 HTTP/1.1\r\nHost: t\r\n\r\n");
+        std::thread::sleep(Duration::from_millis(300));
+        let start = Instant::now();
+        server.signal(Signal::SIGTERM);
+        server.wait();
+        assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    }
+
+    fn int_and_quit_leave_at_once(class: &str) {
+        for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+            let mut server = server(class, &["-w", "2"]);
+            server.wait_for_workers(2);
+            let start = Instant::now();
+            server.signal(signal);
+            assert_eq!(server.wait().code(), Some(0), "{signal}");
+            assert!(start.elapsed() < Duration::from_secs(5), "{signal}: {:?}", start.elapsed());
+        }
+    }
+
+    fn hup_under_load_loses_nothing(class: &str) {
+        let server = server(class, &["-w", "2"]);
+        let load = Load::start(server.port(), 4);
+        for reload in 1..=3 {
+            let old = server.wait_for_workers(2);
+            let seen = load.answered();
+            server.wait_until("some answers", || load.answered() > seen + 50);
+            server.signal(Signal::SIGHUP);
+            server.wait_until("new workers alone", || {
+                let now = server.workers();
+                now.len() == 2 && now.iter().all(|pid| !old.contains(pid))
+            });
+            server.wait_for_log_times("Hang up: Master", reload);
+        }
+        let failures = load.stop();
+        assert!(failures.is_empty(), "{} lost: {:?}", failures.len(), failures.first());
+    }
+
+    fn hup_brings_new_code_and_new_settings(class: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        let application = |answer: &str| format!(
+            "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{answer}']\n");
+        file("site.conf.py", "workers = 1\n");
+        file("changing.py", &application("old"));
+        let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).directory(directory.path())
+            .args(["-k", class, "-c", "site.conf.py", "changing:app"]).start();
+        assert_eq!(server.connect().get("/").text(), "old");
+        file("changing.py", &application("new one"));
+        file("site.conf.py", "workers = 3\n");
+        server.signal(Signal::SIGHUP);
+        server.wait_for_workers(3);
+        server.wait_until("the new code", || server.connect().get("/").text() == "new one");
+    }
+
+    fn hup_with_something_broken_keeps_the_old_workers(class: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        let good = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'good']\n";
+        file("conf.py", "workers = 2\n");
+        file("changing.py", good);
+        let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).directory(directory.path())
+            .args(["-k", class, "-c", "conf.py", "--log-level", "debug", "changing:app"]).start();
+        server.wait_for_log_times("is ready", 2);
+        let old = server.wait_for_workers(2);
+        assert_eq!(server.connect().get("/").text(), "good");
+        // First the configuration.
+        file("conf.py", "workers = 'many'\n");
+        server.signal(Signal::SIGHUP);
+        server.wait_for_log("reload failed");
+        assert_eq!(server.connect().get("/").text(), "good");
+        // Then the application.
+        file("conf.py", "workers = 2\n");
+        file("changing.py", "this is no Python\n");
+        server.signal(Signal::SIGHUP);
+        server.wait_for_log_times("reload failed", 2);
+        server.wait_until("the old workers alone", || server.workers() == old);
+        assert_eq!(server.connect().get("/").text(), "good");
+        assert!(server.log().contains("SyntaxError"), "{}", server.log());
+        // And the next good one goes through.
+        file("changing.py", &good.replace("good", "good again"));
+        server.signal(Signal::SIGHUP);
+        server.wait_until("the new code", || server.connect().get("/").text() == "good again");
+    }
+
+    fn ttin_and_ttou_change_the_number_of_workers(class: &str) {
+        let server = server(class, &["-w", "1"]);
+        server.wait_for_workers(1);
+        server.signal(Signal::SIGTTIN);
+        server.wait_for_workers(2);
+        server.signal(Signal::SIGTTIN);
+        server.wait_for_workers(3);
+        server.signal(Signal::SIGTTOU);
+        server.wait_for_workers(2);
+        assert_eq!(server.connect().get("/").status, 200);
+    }
+
+    fn a_killed_worker_is_replaced(class: &str) {
+        let server = server(class, &["-w", "2"]);
+        let workers = server.wait_for_workers(2);
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(workers[0]), Signal::SIGKILL).unwrap();
+        server.wait_for_log(&format!("Worker (pid:{}) was sent SIGKILL!", workers[0]));
+        server.wait_until("another worker", || {
+            let now = server.workers();
+            now.len() == 2 && !now.contains(&workers[0])
+        });
+        assert_eq!(server.connect().get("/").status, 200);
+    }
+
+    fn a_stuck_worker_is_killed_and_says_where_it_was(class: &str) {
+        let server = server(class, &["-w", "1", "--timeout", "1"]);
+        let worker = server.wait_for_workers(1)[0];
+        server.connect().send("GET /hang HTTP/1.1\r\nHost: t\r\n\r\n");
+        server.wait_for_log(&format!("[CRITICAL] WORKER TIMEOUT (pid:{worker})"));
+        server.wait_until("another worker", || server.workers().first().is_some_and(|pid| *pid != worker));
+        assert!(server.log().contains("in hang"), "{}", server.log());
+        assert_eq!(server.connect().get("/").status, 200);
+    }
+
+    fn an_idle_worker_is_not_taken_for_a_stuck_one(class: &str) {
+        let server = server(class, &["-w", "1", "--timeout", "1"]);
+        let workers = server.wait_for_workers(1);
+        std::thread::sleep(Duration::from_millis(3500));
+        assert_eq!(server.workers(), workers);
+        assert!(!server.log().contains("TIMEOUT"), "{}", server.log());
+    }
+
+    fn max_requests_brings_fresh_workers_without_a_loss(class: &str) {
+        let server = server(class, &["-w", "2", "--max-requests", "30", "--max-requests-jitter", "10"]);
+        let load = Load::start(server.port(), 4);
+        server.wait_until("some hundred answers", || load.answered() > 500);
+        let failures = load.stop();
+        assert!(failures.is_empty(), "{} lost: {:?}", failures.len(), failures.first());
+        assert!(server.log().matches("Booting worker with pid").count() > 8, "{}", server.log());
+    }
+
+    fn workers_follow_their_arbiter(class: &str) {
+        let server = server(class, &["-w", "2"]);
+        let workers = server.wait_for_workers(2);
+        server.signal(Signal::SIGKILL);
+        server.wait_until("the workers to leave", || {
+            workers.iter().all(|pid| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                stat.is_empty() || stat.contains(") Z ")
+            })
+        });
+    }
+}

@@ -1,0 +1,85 @@
+//! A slow client costs a buffer, never a worker.
+
+use std::time::{Duration, Instant};
+
+use rgunicorn_harness::{Server, on_every_class};
+
+fn server(class: &str, arguments: &[&str]) -> Server {
+    let binary = env!("CARGO_BIN_EXE_rgunicorn");
+    Server::build(binary).args(["-w", "1", "-k", class, "promises:app"]).args(arguments).start()
+}
+
+fn answers_at_once(server: &Server) {
+    let start = Instant::now();
+    assert_eq!(server.connect().get("/").status, 200);
+    assert!(start.elapsed() < Duration::from_secs(2), "another client waited {:?}", start.elapsed());
+}
+
+on_every_class! {
+    fn one_that_dribbles_its_head_holds_up_nobody(class: &str) {
+        let server = server(class, &[]);
+        let mut slow: Vec<_> = (0..10).map(|_| server.connect()).collect();
+        for client in &mut slow {
+            client.send("GET / HT");
+        }
+        answers_at_once(&server);
+        for client in &mut slow {
+            assert_eq!(client.send("TP/1.1\r\nHost: t\r\n\r\n").response().status, 200);
+        }
+    }
+
+    fn one_that_dribbles_its_body_holds_up_nobody(class: &str) {
+        let server = server(class, &[]);
+        let mut slow = server.connect();
+        slow.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 6\r\n\r\nabc");
+        answers_at_once(&server);
+        assert_eq!(slow.send("def").response().text(), "abcdef");
+    }
+
+    fn one_that_does_not_read_holds_up_nobody(class: &str) {
+        let server = server(class, &[]);
+        let mut slow = server.connect();
+        slow.send("GET /stream?n=4000&size=10000 HTTP/1.1\r\nHost: t\r\n\r\n");
+        answers_at_once(&server);
+        let mut writer = server.connect();
+        writer.send("GET /write-much?mib=16 HTTP/1.1\r\nHost: t\r\n\r\n");
+        answers_at_once(&server);
+        let response = slow.response();
+        assert!(response.whole);
+        assert_eq!(response.body.len(), 40_000_000);
+        let response = writer.response();
+        assert!(response.whole);
+        assert_eq!(response.body.len(), 16 << 20);
+    }
+
+    fn a_head_that_takes_too_long_is_408(class: &str) {
+        let server = server(class, &["--client-header-timeout", "0.5"]);
+        let mut client = server.connect();
+        let start = Instant::now();
+        client.send("GET / HTTP/1.1\r\n");
+        // More bytes don't buy more time.
+        std::thread::sleep(Duration::from_millis(300));
+        client.send("Host: t\r\n");
+        assert_eq!(client.response().status, 408);
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert!(client.is_closed());
+    }
+
+    fn a_pause_in_a_body_is_408(class: &str) {
+        let server = server(class, &["--client-body-timeout", "0.5"]);
+        let mut client = server.connect();
+        client.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 6\r\n\r\nabc");
+        assert_eq!(client.response().status, 408);
+        assert!(client.is_closed());
+    }
+
+    fn a_client_that_stops_reading_is_let_go(class: &str) {
+        let server = server(class, &["--send-timeout", "0.5"]);
+        let mut client = server.connect();
+        client.send("GET /stream?n=4000&size=10000&name=stuck HTTP/1.1\r\nHost: t\r\n\r\n");
+        // The application's iterable is closed, which is how we know that the server gave up on it.
+        server.wait_until("the stream to be closed", || server.connect().get("/closed").text().contains("stuck"));
+        let response = client.response();
+        assert!(!response.whole, "a response that was given up must not look whole");
+    }
+}
