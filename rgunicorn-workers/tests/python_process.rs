@@ -5,14 +5,14 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests as well")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use rgunicorn_core::config::Value;
+use rgunicorn_core::config::{PythonConfig, PythonLocation, RawEntry, Value};
 use rgunicorn_workers::python::interpreter::{self, Startup};
-use rgunicorn_workers::python::{Environment, evaluate};
+use rgunicorn_workers::python::{Environment, PythonFiles};
 
 /// The variable that names the part that a child plays.
 const PART: &str = "RGUNICORN_TEST_PART";
@@ -218,9 +218,14 @@ fn child_reads_config() {
         start();
         interpreter::release();
     }
-    let location = std::env::var("RGUNICORN_TEST_LOCATION").unwrap();
+    let directory = PathBuf::from(std::env::var("RGUNICORN_TEST_DIRECTORY").unwrap());
+    let named = std::env::var("RGUNICORN_TEST_LOCATION").unwrap();
+    let location = match named.split_once(':') {
+        Some((_, module)) => PythonLocation::Module(module.into()),
+        None => PythonLocation::File(directory.join(named)),
+    };
     let inherited = interpreter::is_running();
-    match evaluate(&location, Path::new(&std::env::var("RGUNICORN_TEST_DIRECTORY").unwrap())) {
+    match PythonFiles.evaluate(&location, &directory) {
         Ok(evaluation) => println!("OUTCOME {evaluation:?}"),
         Err(error) => println!("ERROR {error}"),
     }
@@ -292,29 +297,29 @@ fn a_config_file_is_a_program_and_its_values_arrive() {
 
 #[test]
 fn a_config_may_be_a_module_or_a_file_without_extension() {
-    assert!(
-        configured("conf_module.py", "a = 1", "python:conf_module")
-            .contains("RawEntry { name: \"a\", value: Int(1) }")
-    );
-    assert!(
-        configured("gunicornrc", "a = 2", "file:gunicornrc")
-            .contains("RawEntry { name: \"a\", value: Int(2) }")
-    );
+    let entry = |value| format!("{:?}", RawEntry { name: "a".into(), value: Value::Int(value) });
+    assert!(configured("conf_module.py", "a = 1", "python:conf_module").contains(&entry(1)));
+    assert!(configured("gunicornrc", "a = 2", "gunicornrc").contains(&entry(2)));
+    // A process that it leaves behind keeps nobody waiting.
+    let forks = "import os, time\na = 3\nif os.fork() == 0:\n    os.closerange(0, 3)\n    time.sleep(5)\n    os._exit(0)";
+    let started = Instant::now();
+    assert!(configured("forks.py", forks, "forks.py").contains(&entry(3)));
+    assert!(started.elapsed() < Duration::from_secs(4));
 }
 
 #[test]
-fn a_broken_config_file_shows_its_traceback_and_is_named() {
+fn a_broken_config_file_is_an_error_with_its_traceback() {
     let text = configured("bad.py", "def f():\n    return 1 / 0\nf()\n", "bad.py");
+    assert!(text.contains("ERROR configuration file /"), "{text}");
+    let beginning = "bad.py: it can't be executed\nTraceback (most recent call last):\n  File \"/";
+    assert!(text.contains(beginning), "{text}");
     assert!(text.contains("in f\n    return 1 / 0"), "{text}");
-    assert!(text.contains("ERROR it failed: ZeroDivisionError: division by zero"), "{text}");
-    assert!(!text.contains("<rgunicorn>"), "{text}");
-    let text = configured("syntax.py", "a = = 1", "syntax.py");
-    assert!(text.contains("ERROR it failed: ") && text.contains("SyntaxError"), "{text}");
+    assert!(text.contains("\nZeroDivisionError: division by zero\n"), "{text}");
+    assert!(!text.contains("<rgunicorn>") && !text.contains("<frozen"), "{text}");
+    assert!(configured("syntax.py", "a = = 1", "syntax.py").contains("SyntaxError"));
     let text = configured("exits.py", "import sys; sys.exit(3)", "exits.py");
-    assert!(text.contains("ERROR it failed: it called sys.exit(3)"), "{text}");
+    assert!(text.contains("exits.py: it called sys.exit(3)"), "{text}");
     let text = configured("dies.py", "import os; os.kill(os.getpid(), 9)", "dies.py");
-    assert!(text.contains("ERROR it could not be executed: its process was killed by SIGKILL"), "{text}");
-    let text = configured("here.py", "", "elsewhere.py");
-    assert!(text.contains("ERROR cannot be read: No such file"), "{text}");
+    assert!(text.contains("dies.py: the process that executes it was killed by SIGKILL"), "{text}");
     assert!(configured("mod.py", "", "python:no_such").contains("No module named 'no_such'"));
 }

@@ -1,6 +1,5 @@
 """Executes a configuration file, and writes down what it has set. Executed by config_file.rs."""
 
-import importlib
 import importlib.machinery
 import importlib.util
 import json
@@ -12,20 +11,18 @@ import types
 DEPTH = 16  # deeper than any setting, and an end for lists that hold themselves
 
 
-def evaluate(location, output):
-    """Executes the file, or imports the `python:module`; writes the outcome, as JSON, to the descriptor."""
+def evaluate(file, module, output):
+    """Executes the file, or imports the module; writes the outcome, as JSON, to the descriptor."""
     before = dict(os.environ)
     outcome = {}
     try:
-        space = load(location)
+        space = execute(file) if module is None else imported(module)
     except SystemExit as end:
         outcome["error"] = f"it called sys.exit({'' if end.code is None else repr(end.code)})"
     except BaseException as error:
-        show(error)
-        outcome["error"] = "".join(traceback.format_exception_only(type(error), error)).strip()
+        outcome["error"] = f"it can't be executed\n{text(shown(error))}"
     else:
-        # What Python itself puts there is between double underscores.
-        names = [name for name in space if not (name.startswith("__") and name.endswith("__"))]
+        names = [name for name in space if not name.startswith("_")]
         values = [(name, space[name]) for name in names if not isinstance(space[name], types.ModuleType)]
         outcome["settings"] = [[name, tagged(value)] for name, value in values]
         outcome["environment"] = changes(before, os.environ)
@@ -38,11 +35,10 @@ def evaluate(location, output):
         json.dump(outcome, pipe)
 
 
-def load(location):
-    if location.startswith("python:"):
-        return vars(importlib.import_module(location.removeprefix("python:")))
-    name, path = "__config__", location.removeprefix("file:")
-    loader = None if path.endswith((".py", ".pyc")) else importlib.machinery.SourceFileLoader(name, path)
+def execute(path):
+    name, loader = "__config__", None
+    if not path.endswith((".py", ".pyc")):
+        loader = importlib.machinery.SourceFileLoader(name, path)
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -50,12 +46,18 @@ def load(location):
     return vars(module)
 
 
-def show(error):
-    """Prints the traceback, without our own part of it."""
+def imported(name):
+    # Not importlib.import_module(): this one leaves the importer's own frames out of tracebacks.
+    __import__(name)
+    return vars(sys.modules[name])
+
+
+def shown(error):
+    """The traceback, without our own part of it and the importer's."""
     frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == "<rgunicorn>":
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(("<rgunicorn>", "<frozen importlib")):
         frames = frames.tb_next
-    traceback.print_exception(type(error), error, frames)
+    return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
 
 
 def changes(before, after):

@@ -1,12 +1,12 @@
 //! Executes a configuration file that is written in Python.
 //!
-//! Such a file is a program: it computes, imports, reads `os.environ`, and sets variables of it for the application. It is executed in a
-//! short-lived child, so that the arbiter keeps no interpreter; what the file prints goes where the arbiter prints. The
-//! child tells, through a pipe, what the file has set, and how it changed the environment.
+//! Such a file is a program: it computes, imports, reads `os.environ` and puts something into it for the application. It
+//! is executed in a short-lived child, so that the arbiter keeps no interpreter; what the file prints goes where the
+//! arbiter prints. The child tells, through a pipe, what the file has set, and how it changed the environment.
 
 use std::env;
 use std::fs::File;
-use std::io::Read;
+use std::io::BufReader;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -15,84 +15,44 @@ use nix::unistd::{ForkResult, Pid, fork, pipe2};
 use pyo3::prelude::*;
 use rgunicorn_core::config::{ConfigError, Evaluation, PythonConfig, PythonLocation, RawEntry, Value};
 use serde_json::Value as Json;
-use thiserror::Error;
 
 use super::environment::Environment;
 use super::interpreter::{self, Startup};
 use super::{failure, load};
 
-/// Executes Python configuration files for [`load`](rgunicorn_core::config::load).
+/// Executes Python configuration files, for [`load`](rgunicorn_core::config::load).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PythonFiles;
 
 impl PythonConfig for PythonFiles {
     fn evaluate(&self, location: &PythonLocation, directory: &Path) -> Result<Evaluation, ConfigError> {
-        let text = match location {
-            PythonLocation::File(path) => path.to_string_lossy().into_owned(),
-            PythonLocation::Module(_) => location.to_string(),
-        };
-        evaluate(&text, directory).map_err(|error| ConfigError::file(location, error.to_string()))
+        evaluate(location, directory)
     }
 }
 
-/// Why a configuration file could not be executed.
-#[derive(Debug, Error)]
-pub enum EvaluationError {
-    /// It is not there, or can't be read.
-    #[error("cannot be read: {source}")]
-    Missing {
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// It raised an exception, whose traceback was printed.
-    #[error("it failed: {reason}")]
-    Failed {
-        /// The last line of the traceback, or what the interpreter says.
-        reason: String,
-    },
-    /// The child process failed in another way.
-    #[error("it could not be executed: {reason}")]
-    Child {
-        /// What happened.
-        reason: String,
-    },
-}
-
-/// Executes `location`: a path, `file:path` or `python:module`. `directory` comes first on the module search path.
+/// Executes what is at `location`, in a child process, with `directory` first on the module path.
 ///
 /// Forks: to be called by the arbiter, which has no other thread. Where it has an interpreter already (`--preload`), by
 /// its Python main thread; the child then inherits it.
 ///
 /// # Errors
-/// An [`EvaluationError`]; the traceback of an exception has been printed to stderr by then.
-pub fn evaluate(location: &str, directory: &Path) -> Result<Evaluation, EvaluationError> {
-    let child_failed = |reason: String| EvaluationError::Child { reason };
-    if let Some(path) = path_of(location) {
-        File::open(directory.join(path)).map_err(|source| EvaluationError::Missing { source })?;
-    }
+/// A [`ConfigError`], with the traceback of an exception.
+fn evaluate(location: &PythonLocation, directory: &Path) -> Result<Evaluation, ConfigError> {
+    let failed = |reason: String| ConfigError::file(location, reason);
     // Before the fork: it may run a launcher script.
     let environment = Environment::find();
     let (reader, writer) =
-        pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|errno| child_failed(format!("pipe: {errno}")))?;
+        pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|errno| failed(format!("no pipe: {errno}")))?;
     let child = in_child(|| run(location, directory, environment.as_ref(), &writer))
-        .map_err(|errno| child_failed(format!("fork: {errno}")))?;
+        .map_err(|errno| failed(format!("no process: {errno}")))?;
     drop(writer);
-    let mut outcome = String::new();
-    let read = File::from(reader).read_to_string(&mut outcome);
+    // Not to the end: a process that the file has forked may keep the pipe open for longer.
+    let outcome =
+        serde_json::Deserializer::from_reader(BufReader::new(File::from(reader))).into_iter().next();
     let status = wait_for(child);
-    if let Err(error) = read {
-        return Err(child_failed(error.to_string()));
-    }
-    match serde_json::from_str(&outcome) {
-        Ok(outcome) => understand(&outcome),
-        Err(_) => Err(child_failed(format!("its process {status}"))),
-    }
-}
-
-fn path_of(location: &str) -> Option<&str> {
-    match location.strip_prefix("python:") {
-        Some(_) => None,
-        None => Some(location.strip_prefix("file:").unwrap_or(location)),
+    match outcome {
+        Some(Ok(outcome)) => understand(&outcome).map_err(failed),
+        _ => Err(failed(format!("the process that executes it {status}"))),
     }
 }
 
@@ -119,20 +79,20 @@ fn in_child(work: impl FnOnce()) -> nix::Result<Pid> {
 }
 
 /// The child's part: executes the file, and writes the outcome to the pipe.
-fn run(location: &str, directory: &Path, environment: Option<&Environment>, pipe: &OwnedFd) {
+fn run(location: &PythonLocation, directory: &Path, environment: Option<&Environment>, pipe: &OwnedFd) {
     let startup = Startup {
         argv: env::args_os().collect(),
         directory: directory.to_path_buf(),
         pythonpath: Vec::new(),
     };
-    let location = match path_of(location) {
-        Some(path) => directory.join(path).to_string_lossy().into_owned(),
-        None => location.to_string(),
+    let (file, module) = match location {
+        PythonLocation::File(path) => (Some(path.as_os_str()), None),
+        PythonLocation::Module(name) => (None, Some(name.as_str())),
     };
     let failed = match interpreter::start(environment, &startup) {
         Ok(()) => Python::attach(|py| {
             load::helper(py, include_str!("config_file.py"), "rgunicorn_config_file")
-                .and_then(|helper| helper.getattr("evaluate")?.call1((location, pipe.as_raw_fd())))
+                .and_then(|helper| helper.getattr("evaluate")?.call1((file, module, pipe.as_raw_fd())))
                 .err()
                 .map(|error| failure::report(py, &error))
         }),
@@ -156,23 +116,19 @@ fn wait_for(child: Pid) -> String {
     }
 }
 
-fn understand(outcome: &Json) -> Result<Evaluation, EvaluationError> {
+fn understand(outcome: &Json) -> Result<Evaluation, String> {
     if let Some(reason) = outcome["error"].as_str() {
-        return Err(EvaluationError::Failed { reason: reason.to_string() });
+        return Err(reason.to_string());
     }
     let pairs = |list: &Json| -> Vec<(String, Json)> {
         let pairs = list.as_array().into_iter().flatten();
         pairs.filter_map(|pair| Some((pair[0].as_str()?.to_string(), pair[1].clone()))).collect()
     };
+    let settings = pairs(&outcome["settings"]).into_iter();
+    let environment = pairs(&outcome["environment"]).into_iter();
     Ok(Evaluation {
-        settings: pairs(&outcome["settings"])
-            .iter()
-            .map(|(name, tagged)| RawEntry { name: name.clone(), value: value(tagged) })
-            .collect(),
-        environment: pairs(&outcome["environment"])
-            .into_iter()
-            .map(|(name, value)| (name, value.as_str().map(str::to_string)))
-            .collect(),
+        settings: settings.map(|(name, tagged)| RawEntry { name, value: value(&tagged) }).collect(),
+        environment: environment.map(|(name, value)| (name, value.as_str().map(str::to_string))).collect(),
     })
 }
 

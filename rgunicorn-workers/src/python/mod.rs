@@ -23,7 +23,7 @@ pub mod wsgi;
 #[cfg(test)]
 mod testing;
 
-pub use config_file::{EvaluationError, PythonFiles, evaluate};
+pub use config_file::PythonFiles;
 pub use environment::{Environment, EnvironmentError};
 pub use interpreter::InterpreterError;
 pub use load::LoadError;
