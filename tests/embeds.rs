@@ -8,7 +8,7 @@ use rgunicorn_harness::{Server, examples, repository};
 
 /// Builds an example, apart from the workspace so that it has only the features it asks for.
 fn build(package: &str, binary: &str) -> PathBuf {
-    let target = repository().join("target/examples");
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("examples");
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--locked", "--package", package, "--target-dir"])
         .arg(&target)

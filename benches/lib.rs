@@ -1,0 +1,1 @@
+//! Benchmarks of the parts of rgunicorn that every request passes: `cargo bench -p rgunicorn-benches`.
