@@ -15,7 +15,8 @@ fn server(class: &str, arguments: &[&str]) -> Server {
     Server::build(binary).args(["-k", class, "promises:raw"]).args(arguments).start()
 }
 
-/// Clients that go on asking, each request on a connection of its own, until they are told to stop.
+/// Clients that go on asking until they are told to stop: half of them each request on a connection of its own, half on
+/// one connection for as long as the server keeps it.
 struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -26,18 +27,22 @@ impl Load {
     fn start(port: u16, clients: usize) -> Load {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let clients = (0..clients)
-            .map(|_| {
+            .map(|number| {
                 let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+                let connection = if number % 2 == 0 { "close" } else { "keep-alive" };
+                let request = format!("GET / HTTP/1.1\r\nHost: t\r\nConnection: {connection}\r\n\r\n");
                 std::thread::spawn(move || {
-                    let mut failures = Vec::new();
+                    let (mut failures, mut kept) = (Vec::new(), None);
                     while !stop.load(Ordering::Relaxed) {
-                        let mut client = Client::connect(port);
-                        client.send("GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
-                        match client.read_response(false) {
+                        let mut client = kept.take().unwrap_or_else(|| Client::connect(port));
+                        let sent = client.try_send(&request);
+                        match sent.and_then(|()| client.read_response(false)) {
                             Ok(response) if response.status == 200 && response.whole => {
                                 answered.fetch_add(1, Ordering::Relaxed);
+                                kept =
+                                    (response.header("Connection") == Some("keep-alive")).then_some(client);
                             }
-                            other => failures.push(format!("{other:?}")),
+                            other => failures.push(format!("{connection}: {other:?}")),
                         }
                     }
                     failures
@@ -185,6 +190,19 @@ on_every_class! {
         server.signal(Signal::SIGTTOU);
         server.wait_for_workers(2);
         assert_eq!(server.connect().get("/").status, 200);
+    }
+
+    fn ttin_and_ttou_under_load_lose_nothing(class: &str) {
+        let server = server(class, &["-w", "2"]);
+        let load = Load::start(server.port(), 4);
+        for (signal, workers) in [(Signal::SIGTTIN, 3), (Signal::SIGTTOU, 2), (Signal::SIGTTOU, 1), (Signal::SIGTTIN, 2)] {
+            let seen = load.answered();
+            server.wait_until("some answers", || load.answered() > seen + 50);
+            server.signal(signal);
+            server.wait_for_workers(workers);
+        }
+        let failures = load.stop();
+        assert!(failures.is_empty(), "{} lost: {:?}", failures.len(), failures.first());
     }
 
     fn a_killed_worker_is_replaced(class: &str) {

@@ -9,12 +9,11 @@ impl Engine {
     pub(super) fn finish(&mut self, key: usize) {
         self.requests += 1;
         self.log(key);
-        let draining = self.draining;
         let Some(connection) = self.places.get_mut(key).and_then(|place| place.connection.as_mut()) else {
             return;
         };
         complain(connection);
-        if connection.response.leaves_connection_usable() && !draining {
+        if connection.response.leaves_connection_usable() {
             connection.next_request(&mut self.buffers);
             // The next of several pipelined requests is answered before anything is sent: one write for all.
             if connection.has_more_input() && self.parse_next(key) {

@@ -346,7 +346,7 @@ impl Engine {
         let begins = connection.begins_head();
         match connection.phase {
             Phase::Head if connection.is_idle() && connection.served > 0 => {
-                let idle = if draining { keepalive.min(LAST_REQUEST) } else { keepalive };
+                let idle = if draining { LAST_REQUEST } else { keepalive };
                 connection.deadline = Some(now + idle);
             }
             // The time for a head doesn't start anew with each byte of it.
@@ -492,6 +492,9 @@ impl Engine {
             return;
         }
         self.draining = true;
+        // From now on responses say so. Where one has promised to keep its connection, the promise is kept.
+        let idle_for = LAST_REQUEST.min(self.config.keepalive.max(Duration::from_millis(100)));
+        self.config.keepalive = Duration::ZERO;
         if answer_queue {
             self.accept();
         } else {
@@ -502,7 +505,7 @@ impl Engine {
         for key in idle {
             // Those that were never used can only just have come.
             if self.connection(key).is_some_and(|connection| connection.is_idle()) {
-                self.expect_by(key, LAST_REQUEST.min(self.config.keepalive.max(Duration::from_millis(100))));
+                self.expect_by(key, idle_for);
             }
         }
     }
