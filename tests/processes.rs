@@ -126,7 +126,7 @@ on_every_class! {
         let log = directory.path().join("log");
         let inner = build(class).args(["--error-logfile"]).args([&log]).command();
         let mut outer = std::process::Command::new("unshare");
-        outer.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(inner.get_program()).args(inner.get_args());
+        outer.args(["--pid", "--fork", "--kill-child"]).arg(inner.get_program()).args(inner.get_args());
         outer.current_dir(inner.get_current_dir().unwrap());
         outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let mut outer = outer.spawn().unwrap();
