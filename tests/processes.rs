@@ -135,6 +135,14 @@ on_every_class! {
         assert!(read().contains("(1)"), "{}", read());
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", outer.id())).unwrap();
         let first: i32 = children.trim().parse().unwrap();
+        let port: u16 = read().split("127.0.0.1:").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        let children = || {
+            let children = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap_or_default();
+            children.split_whitespace().count()
+        };
+        assert_eq!(rgunicorn_harness::Client::connect(port).get("/orphan").text(), "left behind\n");
+        wait_until("the orphan to be adopted", || children() == 2);
+        wait_until("the orphan to be reaped", || children() == 1);
         kill(Pid::from_raw(first), Signal::SIGTERM).unwrap();
         wait_until("the first process to end", || outer.try_wait().unwrap().is_some());
         assert!(read().contains("Shutting down"), "{}", read());

@@ -233,6 +233,14 @@ def processes(environ, start_response):
     return text(start_response, json.dumps(results))
 
 
+def orphan(environ, start_response):
+    """Leaves a process behind whose parent is gone."""
+    import subprocess
+
+    subprocess.run(["sh", "-c", "sleep 0.3 &"], check=True)
+    return text(start_response, "left behind\n")
+
+
 def interpreter(environ, start_response):
     facts = {"executable": sys.executable, "prefix": sys.prefix, "argv": sys.argv, "cwd": os.getcwd(), "path": sys.path}
     facts["main_thread"] = threading.current_thread() is threading.main_thread()
@@ -258,6 +266,7 @@ ROUTES = {
     "/leave": leave,
     "/lines": lines,
     "/never-started": never_started,
+    "/orphan": orphan,
     "/pid": pid,
     "/processes": processes,
     "/replaced": replaced,
