@@ -21,8 +21,17 @@ const PART: &str = "RGUNICORN_TEST_PART";
 fn play(part: &str, change: impl FnOnce(&mut Command)) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "the_part_of_a_child", "--nocapture", "--test-threads=1"]).env(PART, part);
+    if let Some(environment) = test_environment() {
+        command.env("VIRTUAL_ENV", environment);
+    }
     change(&mut command);
     command.output().unwrap()
+}
+
+/// The virtual environment that `tests/run` makes, of the Python that we were built with; without it, the `python3` on
+/// the path has to be that.
+fn test_environment() -> Option<PathBuf> {
+    std::env::var_os("RGUNICORN_TEST_VENV").map(PathBuf::from)
 }
 
 fn text(output: &Output) -> String {
@@ -58,7 +67,8 @@ fn run(code: &str) {
 /// A new virtual environment of the Python that we were built with.
 fn venv(name: &str) -> PathBuf {
     let path = scratch(name);
-    let python = Environment::find().unwrap().executable;
+    let made = test_environment().map(|environment| environment.join("bin/python3"));
+    let python = made.unwrap_or_else(|| Environment::find().unwrap().executable);
     let made = Command::new(python).args(["-m", "venv", "--without-pip"]).arg(&path).status().unwrap();
     assert!(made.success());
     path
