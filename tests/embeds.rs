@@ -60,5 +60,5 @@ fn a_worker_class_of_ones_own() {
     assert!(server.log().contains("a patient worker has answered 3 requests"), "{}", server.log());
     let (status, _, error) = build().args(["-k", "impatient", "run:app"]).run();
     assert_eq!(status, Some(1));
-    assert!(error.contains("event, patient, sync"), "{error}");
+    assert!(error.contains("event, patient, sync, threads"), "{error}");
 }

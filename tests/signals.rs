@@ -217,16 +217,6 @@ on_every_class! {
         assert_eq!(server.connect().get("/").status, 200);
     }
 
-    fn a_stuck_worker_is_killed_and_says_where_it_was(class: &str) {
-        let server = server(class, &["-w", "1", "--timeout", "1"]);
-        let worker = server.wait_for_workers(1)[0];
-        server.connect().send("GET /hang HTTP/1.1\r\nHost: t\r\n\r\n");
-        server.wait_for_log(&format!("[CRITICAL] WORKER TIMEOUT (pid:{worker})"));
-        server.wait_until("another worker", || server.workers().first().is_some_and(|pid| *pid != worker));
-        assert!(server.log().contains("in hang"), "{}", server.log());
-        assert_eq!(server.connect().get("/").status, 200);
-    }
-
     fn an_idle_worker_is_not_taken_for_a_stuck_one(class: &str) {
         let server = server(class, &["-w", "1", "--timeout", "1"]);
         let workers = server.wait_for_workers(1);
@@ -254,5 +244,19 @@ on_every_class! {
                 stat.is_empty() || stat.contains(") Z ")
             })
         });
+    }
+}
+
+/// With class `threads`, as with gunicorn's `gthread`, a request may take as long as it likes: others go on.
+#[test]
+fn a_stuck_worker_of_one_thread_is_killed_and_says_where_it_was() {
+    for class in ["sync", "event"] {
+        let server = server(class, &["-w", "1", "--timeout", "1"]);
+        let worker = server.wait_for_workers(1)[0];
+        server.connect().send("GET /hang HTTP/1.1\r\nHost: t\r\n\r\n");
+        server.wait_for_log(&format!("[CRITICAL] WORKER TIMEOUT (pid:{worker})"));
+        server.wait_until("another worker", || server.workers().first().is_some_and(|pid| *pid != worker));
+        assert!(server.log().contains("in hang"), "{}", server.log());
+        assert_eq!(server.connect().get("/").status, 200);
     }
 }

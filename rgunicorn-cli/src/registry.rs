@@ -6,7 +6,7 @@ use rgunicorn_core::config::{Config, ConfigError};
 use rgunicorn_core::worker::WorkerClass;
 
 /// Names that gunicorn or our plans know, and this program doesn't yet.
-const PLANNED: [&str; 8] = ["threads", "gthread", "coro", "asgi", "gevent", "eventlet", "tornado", "uvicorn"];
+const PLANNED: [&str; 6] = ["coro", "asgi", "gevent", "eventlet", "tornado", "uvicorn"];
 
 /// The known worker classes.
 pub(crate) struct Registry {
@@ -30,14 +30,7 @@ impl Registry {
     pub(crate) fn pick(&self, config: &Config) -> Result<Arc<dyn WorkerClass>, ConfigError> {
         let class = self.find(&config.worker_class).ok_or_else(|| self.unknown(&config.worker_class))?;
         if class.name() == "sync" && config.threads > 1 {
-            return self.find("threads").ok_or_else(|| {
-                let reason = format!(
-                    "{} threads with worker_class 'sync' need the class 'threads', which this version doesn't have \
-                     yet; leave threads at 1, and set workers to more",
-                    config.threads
-                );
-                ConfigError::setting("threads", reason)
-            });
+            return self.find("threads").ok_or_else(|| self.unknown("threads"));
         }
         Ok(class)
     }

@@ -1,12 +1,12 @@
 //! The loop of the one-thread classes: the thread that waits for the engine calls the application as well.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use rgunicorn_core::app::{AppError, Application, Loader};
 use rgunicorn_core::engine::{Engine, EngineConfig};
-use rgunicorn_core::log::AccessLog;
 use rgunicorn_core::worker::{BootError, Exit, Stop, Worker, WorkerContext, WorkerError};
+
+use crate::boot;
 
 /// A worker whose only thread does everything.
 pub(crate) struct Inline {
@@ -26,18 +26,14 @@ impl Inline {
         loader: &dyn Loader,
         engine: EngineConfig,
     ) -> Result<Self, BootError> {
-        let mut application = loader.load(&context)?;
-        let access = AccessLog::open(&context.config).map_err(|error| BootError::Boot(error.to_string()))?;
-        if let Some(access) = &access {
-            application.want_variables(access.variables());
-        }
-        let boot = |error: std::io::Error| BootError::Boot(format!("cannot start the engine: {error}"));
-        let engine = Engine::new(std::mem::take(&mut context.listeners), engine, access).map_err(boot)?;
-        engine.wake_on(context.control.descriptor()).map_err(boot)?;
+        let (application, engine) = boot::boot(&mut context, loader, engine)?;
+        engine
+            .wake_on(context.control.descriptor())
+            .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;
         Ok(Inline {
             application,
             engine,
-            recycle_after: recycle_after(context.config.max_requests, context.config.max_requests_jitter),
+            recycle_after: boot::recycle_after(&context),
             exit: Exit::Stopped,
             leave_by: None,
             context,
@@ -134,25 +130,5 @@ impl Worker for Inline {
             self.answer();
             self.context.slot.set_connections(self.engine.connections());
         }
-    }
-}
-
-/// `max_requests`, and up to `jitter` more, so that workers don't all restart at once.
-fn recycle_after(max_requests: u64, jitter: u64) -> Option<u64> {
-    let extra = RandomState::new().hash_one(std::process::id()) % jitter.saturating_add(1).max(1);
-    (max_requests > 0).then(|| max_requests.saturating_add(extra))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jitter_stays_within_its_bounds() {
-        assert_eq!(recycle_after(0, 50), None);
-        for _ in 0..100 {
-            assert!((200..=250).contains(&recycle_after(200, 50).unwrap()));
-        }
-        assert_eq!(recycle_after(7, 0), Some(7));
     }
 }

@@ -8,13 +8,16 @@
 //! | --- | --- | --- | --- |
 //! | [`Sync`] | `sync` | the only thread; one connection a request | inline |
 //! | [`Event`] | `event` | the only thread; keep-alive and pipelining | inline |
+//! | [`Threads`] | `threads`, `gthread` | whichever thread leads | in the thread that has found the request |
 #![warn(missing_docs)]
 
+mod boot;
 mod event;
 mod inline;
 #[cfg(feature = "python")]
 pub mod python;
 mod sync;
+mod threads;
 
 use std::sync::Arc;
 
@@ -23,8 +26,13 @@ use rgunicorn_core::worker::WorkerClass;
 
 pub use event::Event;
 pub use sync::Sync;
+pub use threads::Threads;
 
 /// All classes of this crate, each with this loader.
 pub fn classes(loader: &SharedLoader) -> Vec<Arc<dyn WorkerClass>> {
-    vec![Arc::new(Sync::new(Arc::clone(loader))), Arc::new(Event::new(Arc::clone(loader)))]
+    vec![
+        Arc::new(Sync::new(Arc::clone(loader))),
+        Arc::new(Event::new(Arc::clone(loader))),
+        Arc::new(Threads::new(Arc::clone(loader))),
+    ]
 }

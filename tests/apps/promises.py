@@ -233,6 +233,44 @@ def processes(environ, start_response):
     return text(start_response, json.dumps(results))
 
 
+def compute(environ, start_response):
+    """Keeps a thread busy for `s` seconds."""
+    end = time.monotonic() + float(query(environ, "s", "1"))
+    while time.monotonic() < end:
+        sum(range(1000))
+    return text(start_response, "computed\n")
+
+
+local = threading.local()
+
+
+def thread_local(environ, start_response):
+    """How often this thread was here."""
+    local.count = getattr(local, "count", 0) + 1
+    return text(start_response, str(local.count))
+
+
+def keep(environ, start_response):
+    """Reads the body, and drops the environ, in another thread."""
+    results = []
+
+    def work(environ):
+        results.append(len(environ["wsgi.input"].read()))
+        environ.clear()
+
+    thread = threading.Thread(target=work, args=(environ,))
+    thread.start()
+    thread.join()
+    return text(start_response, str(results[0]))
+
+
+def stamp(environ, start_response):
+    """The time at which the request was begun."""
+    now = time.monotonic()
+    time.sleep(float(query(environ, "s", "0")))
+    return text(start_response, repr(now))
+
+
 def orphan(environ, start_response):
     """Leaves a process behind whose parent is gone."""
     import subprocess
@@ -251,6 +289,7 @@ ROUTES = {
     "/": hello,
     "/closed": show_closed,
     "/complain": complain,
+    "/compute": compute,
     "/digest": digest,
     "/echo": echo,
     "/environ": show_environ,
@@ -262,6 +301,7 @@ ROUTES = {
     "/hop-by-hop": hop_by_hop,
     "/injected": injected,
     "/interpreter": interpreter,
+    "/keep": keep,
     "/lazy": lazy,
     "/leave": leave,
     "/lines": lines,
@@ -271,10 +311,12 @@ ROUTES = {
     "/processes": processes,
     "/replaced": replaced,
     "/sleep": sleep,
+    "/stamp": stamp,
     "/started-twice": started_twice,
     "/status": status,
     "/stream": stream,
     "/text-item": text_item,
+    "/thread-local": thread_local,
     "/too-long": too_long,
     "/too-short": too_short,
     "/write": written,

@@ -56,6 +56,18 @@ pub trait Application: Send + Sync {
         Ok(())
     }
 
+    /// Runs `work`, in which the application is called many times: the place to take such a lock once for all of them.
+    /// Called by classes that run the application in threads of their own.
+    fn attach(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+
+    /// Runs the whole life of a thread that calls the application, without its lock: the place to make what such a thread
+    /// needs (such as Python's state of a thread) once.
+    fn live(&self, life: &mut dyn FnMut()) {
+        life();
+    }
+
     /// Names of variables of the application's that the access log asks for (`%({name}e)`), told once at boot. An
     /// application that has such variables calls [`Response::set_variable`].
     fn want_variables(&mut self, names: &[String]) {

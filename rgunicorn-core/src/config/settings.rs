@@ -50,7 +50,7 @@ settings! {
         /// How many worker processes serve requests. Where the environment has `WEB_CONCURRENCY`, that is the
         /// default.
         workers: usize as Whole = 1, ["-w", "--workers"] INT, Implemented;
-        /// The kind of workers: `sync`, `event`, or another that this program was built with.
+        /// The kind of workers: `sync`, `event`, `threads`, or another that this program was built with.
         worker_class: String as ClassName = "sync".into(), ["-k", "--worker-class"] STRING, Implemented;
         /// How many threads a worker answers requests with; more than one with class `sync` means class
         /// `threads`.

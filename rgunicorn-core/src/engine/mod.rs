@@ -27,7 +27,7 @@ mod transport;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -47,6 +47,7 @@ pub(crate) use transport::Transport;
 use crate::http::Refusal;
 use crate::log::AccessLog;
 use crate::socket::Listener;
+use crate::sys::epoll;
 
 /// The token of a descriptor that only wakes the engine up.
 const WAKE: Token = Token(usize::MAX);
@@ -130,22 +131,38 @@ impl Engine {
         self.poll.registry().register(&mut SourceFd(&descriptor), WAKE, Interest::READABLE)
     }
 
+    /// A copy of the descriptor that is readable when a turn has something to do, for those who wait for it without
+    /// holding the engine.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        epoll::duplicate(self.poll.as_raw_fd())
+    }
+
     /// Waits until there is something to do, at most for `most`. The only call that blocks, and only if
     /// [`has_work`](Self::has_work) says no.
     ///
     /// # Errors
     /// Those of `epoll_wait(2)`, but for an interruption by a signal.
     pub fn wait(&mut self, most: Option<Duration>) -> io::Result<()> {
+        let most = self.prepare_wait(most);
+        match self.poll.poll(&mut self.events, most) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Does what is to be done before waiting, and says how long that may take at most: until the next timer, and no longer
+    /// than `most`. For those who wait for the engine's descriptor in their own way.
+    pub fn prepare_wait(&mut self, most: Option<Duration>) -> Option<Duration> {
         let most = if self.has_work() { Some(Duration::ZERO) } else { self.until_next_timer(most) };
         if most != Some(Duration::ZERO)
             && let Some(access) = &mut self.access
         {
             access.flush();
         }
-        match self.poll.poll(&mut self.events, most) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            other => other,
-        }
+        most
     }
 
     /// Whether a turn has something to do without waiting.
@@ -158,9 +175,13 @@ impl Engine {
         !self.events.is_empty()
     }
 
+    /// When something is due, at the latest, even if nothing happens.
+    pub fn next_timer(&self) -> Option<Instant> {
+        [self.timers.next(), self.acceptor.paused_until()].into_iter().flatten().min()
+    }
+
     fn until_next_timer(&self, most: Option<Duration>) -> Option<Duration> {
-        let next = [self.timers.next(), self.acceptor.paused_until()].into_iter().flatten().min();
-        let Some(next) = next else { return most };
+        let Some(next) = self.next_timer() else { return most };
         // One millisecond more: epoll counts in those, and a timer that is not quite due would make us spin.
         let until = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         Some(most.map_or(until, |most| most.min(until)))
@@ -228,6 +249,8 @@ impl Engine {
 
     /// Takes back what [`next`](Self::next) gave.
     pub fn give_back(&mut self, exchange: Exchange) {
+        // The application may have taken long; what is waited for next begins now.
+        self.now = Instant::now();
         let Exchange { key, mut connection, outcome } = exchange;
         let Some(place) = self.places.get_mut(key) else { return };
         connection.readable |= std::mem::take(&mut place.readable);

@@ -1,7 +1,7 @@
 //! What mio leaves out of epoll: one watcher woken up for each connection, of all the processes that watch a listener.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 fn control(
     epoll: RawFd,
@@ -25,6 +25,19 @@ fn control(
 pub fn watch_exclusively(epoll: RawFd, listener: RawFd, token: usize) -> io::Result<()> {
     let events = (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32;
     control(epoll, libc::EPOLL_CTL_ADD, listener, Some(libc::epoll_event { events, u64: token as u64 }))
+}
+
+/// Another descriptor of the same epoll instance.
+///
+/// # Errors
+/// When there are no descriptors left.
+pub fn duplicate(epoll: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: touches no memory; the result is checked, new and ours.
+    match unsafe { libc::fcntl(epoll, libc::F_DUPFD_CLOEXEC, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: as above.
+        descriptor => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+    }
 }
 
 /// Ends a watch.

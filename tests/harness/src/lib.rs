@@ -29,6 +29,11 @@ macro_rules! on_every_class {
             fn event() {
                 check("event");
             }
+
+            #[test]
+            fn threads() {
+                check("threads");
+            }
         }
     )*};
 }

@@ -87,6 +87,11 @@ impl Builder {
             command.args(["--bind", "127.0.0.1:0"]);
         }
         command.args(&self.arguments);
+        let has = |argument: &str| self.arguments.iter().any(|other| other == argument);
+        if has("threads") && !has("--threads") {
+            // With one thread, which is the default, the class would not be itself.
+            command.args(["--threads", "4"]);
+        }
         command.stdin(Stdio::null());
         command
     }

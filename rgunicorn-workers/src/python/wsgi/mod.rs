@@ -135,6 +135,19 @@ impl Application for WsgiApplication {
         })
     }
 
+    fn attach(&self, work: &mut dyn FnMut()) {
+        Python::attach(|_| work());
+    }
+
+    /// The outermost attachment makes the thread's state and keeps it, and with it `threading.local`, for the thread's
+    /// whole life.
+    fn live(&self, life: &mut dyn FnMut()) {
+        Python::attach(|py| {
+            let life = SameThread(life);
+            py.detach(move || life.run());
+        });
+    }
+
     fn want_variables(&mut self, names: &[String]) {
         self.variables = names.to_vec();
     }

@@ -1,0 +1,282 @@
+//! The threads of a worker, and who does what.
+//!
+//! A thread is at any time one of these:
+//!
+//! - the **leader** waits for the engine's descriptor, without the application's lock (Python's GIL); there is at most one;
+//! - the **standby** waits for that lock, since requests are queued; there is at most one;
+//! - **runners** have taken a request each and are in the application, or wait there for whatever the application waits
+//!   for; a runner that comes back takes the next request itself;
+//! - the **others** sleep.
+//!
+//! So a request is run by the thread that has found it, or by one that runs already: it crosses threads only if it must.
+//! The lock is fought over by two threads, not by all: as soon as a runner lets go of it (to wait for a database, say) the
+//! standby has it, takes the next request, and sees to it that another stands by. While requests are quick, one thread
+//! runs them all, batch by batch, as the class `event` would. Threads are started when a role is free and nobody sleeps.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use rgunicorn_core::app::Application;
+use rgunicorn_core::engine::Engine;
+use rgunicorn_core::worker::Exit;
+
+/// The threads and the engine that they share.
+pub(super) struct Pool {
+    application: Box<dyn Application>,
+    shared: Mutex<Shared>,
+    /// Where the others sleep.
+    role_is_free: Condvar,
+    /// The engine's descriptor, which the leader waits for.
+    engine: OwnedFd,
+    /// Makes the leader look again.
+    recall: EventFd,
+    /// Tells the first thread that something has changed.
+    news: EventFd,
+    /// How many threads there may be.
+    most: usize,
+    connections: AtomicUsize,
+}
+
+/// What the threads share under one lock, which nobody holds while waiting for anything.
+struct Shared {
+    engine: Engine,
+    leading: bool,
+    standing_by: bool,
+    /// Until when the leader waits if nothing happens; none for ever.
+    leader_until: Option<Instant>,
+    sleeping: usize,
+    threads: usize,
+    recycle_after: Option<u64>,
+    /// How to end, if one of the threads has found that the worker must.
+    exit: Option<Exit>,
+    over: bool,
+}
+
+impl Pool {
+    pub(super) fn new(
+        application: Box<dyn Application>,
+        engine: Engine,
+        most: usize,
+        recycle_after: Option<u64>,
+    ) -> io::Result<Pool> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Ok(Pool {
+            application,
+            engine: engine.descriptor()?,
+            shared: Mutex::new(Shared {
+                engine,
+                leading: false,
+                standing_by: false,
+                leader_until: None,
+                sleeping: 0,
+                threads: 0,
+                recycle_after,
+                exit: None,
+                over: false,
+            }),
+            role_is_free: Condvar::new(),
+            recall: EventFd::from_flags(flags)?,
+            news: EventFd::from_flags(flags)?,
+            most,
+            connections: AtomicUsize::new(0),
+        })
+    }
+
+    /// Starts the first thread, which starts others as they are needed.
+    pub(super) fn start(self: &Arc<Self>) -> io::Result<()> {
+        self.spawn(&mut self.lock())
+    }
+
+    fn spawn(self: &Arc<Self>, shared: &mut Shared) -> io::Result<()> {
+        let pool = Arc::clone(self);
+        let name = format!("rgunicorn-{}", shared.threads + 1);
+        std::thread::Builder::new().name(name).spawn(move || {
+            pool.application.live(&mut || pool.live());
+        })?;
+        shared.threads += 1;
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life of a thread, from one role to the next. Without the application's lock.
+    fn live(self: &Arc<Self>) {
+        let mut shared = self.lock();
+        while !shared.over {
+            if shared.engine.queued() > 0 && !shared.standing_by {
+                shared.standing_by = true;
+                drop(shared);
+                self.application.attach(&mut || self.run());
+                shared = self.lock();
+            } else if !shared.leading {
+                shared.leading = true;
+                shared = self.lead(shared);
+                shared.leading = false;
+            } else {
+                shared.sleeping += 1;
+                shared = self.role_is_free.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                shared.sleeping -= 1;
+            }
+        }
+    }
+
+    /// Waits until the engine has something to do, and has it done.
+    fn lead<'a>(self: &'a Arc<Self>, mut shared: MutexGuard<'a, Shared>) -> MutexGuard<'a, Shared> {
+        let most = shared.engine.prepare_wait(None);
+        shared.leader_until = most.map(|most| Instant::now() + most);
+        drop(shared);
+        let waited = super::wait_for([self.engine.as_fd(), self.recall.as_fd()], most);
+        let mut shared = self.lock();
+        // It only says that there is something; that is looked at now.
+        let _ = self.recall.read();
+        self.turn(&mut shared, waited);
+        shared
+    }
+
+    fn turn(&self, shared: &mut Shared, waited: io::Result<()>) {
+        if let Err(error) = waited.and_then(|()| shared.engine.wait(Some(Duration::ZERO))) {
+            tracing::error!("Cannot wait for connections: {error}");
+            self.note_end(shared, Exit::Stopped);
+            return;
+        }
+        shared.engine.process();
+        self.connections.store(shared.engine.connections(), Ordering::Relaxed);
+        self.tell_if_drained(shared);
+    }
+
+    /// Runs the application for one request after the other, as long as there are any. With its lock.
+    fn run(self: &Arc<Self>) {
+        let mut shared = self.lock();
+        shared.standing_by = false;
+        while !shared.over {
+            if shared.engine.queued() == 0 {
+                self.turn(&mut shared, Ok(()));
+            }
+            let Some(mut exchange) = shared.engine.next() else { return };
+            self.fill_roles(&mut shared);
+            drop(shared);
+            let advanced = exchange.advance(&*self.application);
+            shared = self.lock();
+            shared.engine.give_back(exchange);
+            if let Err(status) = advanced {
+                self.note_end(&mut shared, Exit::Application(status));
+            }
+            self.recall_if_late(&shared);
+            self.recycle(&mut shared);
+            self.tell_if_drained(&shared);
+        }
+    }
+
+    /// Before a thread goes into the application: whoever is needed meanwhile must be there.
+    fn fill_roles(self: &Arc<Self>, shared: &mut Shared) {
+        let needed = match shared.engine.queued() {
+            0 => !shared.leading,
+            _ => !shared.standing_by,
+        };
+        if !needed {
+            return;
+        }
+        if shared.sleeping > 0 {
+            self.role_is_free.notify_one();
+        } else if shared.threads < self.most
+            && let Err(error) = self.spawn(shared)
+        {
+            tracing::error!("Cannot start a thread, going on with {}: {error}", shared.threads);
+        }
+    }
+
+    /// What was given back may have to time out before the leader would look.
+    fn recall_if_late(&self, shared: &Shared) {
+        let Some(next) = shared.engine.next_timer() else { return };
+        if shared.leading && shared.leader_until.is_none_or(|until| next < until) {
+            let _ = self.recall.write(1);
+        }
+    }
+
+    fn recycle(&self, shared: &mut Shared) {
+        let answered = shared.engine.requests();
+        if shared.recycle_after.is_some_and(|most| answered >= most) {
+            shared.recycle_after = None;
+            tracing::info!("Worker has answered {answered} requests; making room for another");
+            self.note_end(shared, Exit::Recycled);
+        }
+    }
+
+    fn note_end(&self, shared: &mut Shared, exit: Exit) {
+        shared.exit.get_or_insert(exit);
+        self.tell();
+    }
+
+    fn tell_if_drained(&self, shared: &Shared) {
+        if shared.engine.is_drained() {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        // Full means told.
+        let _ = self.news.write(1);
+    }
+}
+
+/// The first thread's side.
+impl Pool {
+    pub(super) fn application(&self) -> &dyn Application {
+        &*self.application
+    }
+
+    /// Readable when [`wants_to_end`](Self::wants_to_end) or [`is_drained`](Self::is_drained) may have changed.
+    pub(super) fn news(&self) -> BorrowedFd<'_> {
+        self.news.as_fd()
+    }
+
+    /// Whether one of the threads has found that the worker must end. Takes in the news.
+    pub(super) fn wants_to_end(&self) -> bool {
+        let _ = self.news.read();
+        self.lock().exit.is_some()
+    }
+
+    /// Makes the worker end, for this reason if there is none yet.
+    pub(super) fn end_for(&self, exit: Exit) {
+        self.note_end(&mut self.lock(), exit);
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn reopen_log(&self) {
+        if let Some(access) = self.lock().engine.access_log() {
+            access.reopen();
+        }
+    }
+
+    /// See [`Engine::drain`].
+    pub(super) fn drain(&self, answer_queue: bool) {
+        self.lock().engine.drain(answer_queue);
+        let _ = self.recall.write(1);
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.lock().engine.is_drained()
+    }
+
+    /// Sends the threads home, those that are not in the application, and says why it all ended.
+    pub(super) fn end(&self) -> Exit {
+        let mut shared = self.lock();
+        shared.over = true;
+        self.role_is_free.notify_all();
+        let _ = self.recall.write(1);
+        if let Some(access) = shared.engine.access_log() {
+            // Threads that are still in the application may keep the pool from being dropped.
+            access.flush();
+        }
+        shared.exit.unwrap_or(Exit::Stopped)
+    }
+}

@@ -1,0 +1,144 @@
+//! `-k threads` answers several requests at a time, each in a thread of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use rgunicorn_harness::{Client, Server};
+
+fn server(threads: usize, arguments: &[&str]) -> Server {
+    Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+        .args(["-w", "1", "-k", "threads", "--threads", &threads.to_string(), "promises:raw"])
+        .args(arguments)
+        .start()
+}
+
+fn ask(server: &Server, target: &str) -> Client {
+    let mut client = server.connect();
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: t\r\n\r\n"));
+    client
+}
+
+#[test]
+fn as_many_requests_wait_at_a_time_as_there_are_threads() {
+    let server = server(20, &[]);
+    server.connect().get("/");
+    let start = Instant::now();
+    let mut clients: Vec<_> = (0..40).map(|_| ask(&server, "/sleep?s=0.5")).collect();
+    for client in &mut clients {
+        assert_eq!(client.response().text(), "slept\n");
+    }
+    let taken = start.elapsed();
+    assert!(taken >= Duration::from_millis(990), "more than 20 at a time: {taken:?}");
+    assert!(taken < Duration::from_millis(1900), "fewer than 20 at a time: {taken:?}");
+}
+
+#[test]
+fn gthread_and_sync_with_threads_are_this_class() {
+    for class in ["gthread", "sync", "gunicorn.workers.gthread.ThreadWorker"] {
+        let arguments = ["-k", class, "--threads", "2", "promises:raw"];
+        let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(arguments).start();
+        let start = Instant::now();
+        let mut clients: Vec<_> = (0..2).map(|_| ask(&server, "/sleep?s=0.5")).collect();
+        for client in &mut clients {
+            assert_eq!(client.response().text(), "slept\n");
+        }
+        assert!(start.elapsed() < Duration::from_millis(950), "{class}: {:?}", start.elapsed());
+        assert!(server.log().contains("Using worker: threads"), "{}", server.log());
+    }
+}
+
+#[test]
+fn threads_are_started_only_as_they_are_needed() {
+    let server = server(50, &[]);
+    let worker = server.wait_for_workers(1)[0];
+    let threads = || std::fs::read_dir(format!("/proc/{worker}/task")).unwrap().count();
+    for _ in 0..100 {
+        server.connect().get("/");
+    }
+    assert!(threads() <= 5, "{} threads for one request at a time", threads());
+    let mut clients: Vec<_> = (0..30).map(|_| ask(&server, "/sleep?s=0.5")).collect();
+    for client in &mut clients {
+        client.response();
+    }
+    assert!((30..=52).contains(&threads()), "{} threads for 30 at a time", threads());
+}
+
+#[test]
+fn one_long_stream_holds_up_nobody() {
+    let server = server(2, &[]);
+    let mut stream = ask(&server, "/stream?n=20&pause=0.1&size=1");
+    for _ in 0..20 {
+        let start = Instant::now();
+        assert_eq!(server.connect().get("/").status, 200);
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    }
+    assert_eq!(stream.response().body.len(), 20);
+}
+
+#[test]
+fn quick_requests_get_their_turn_beside_busy_ones() {
+    let server = server(8, &[]);
+    server.connect().get("/");
+    let mut busy: Vec<_> = (0..2).map(|_| ask(&server, "/compute?s=1.5")).collect();
+    std::thread::sleep(Duration::from_millis(100));
+    for _ in 0..20 {
+        let start = Instant::now();
+        assert_eq!(server.connect().get("/").status, 200);
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    }
+    for client in &mut busy {
+        assert_eq!(client.response().status, 200);
+    }
+}
+
+#[test]
+fn a_thread_keeps_its_thread_local_values_and_its_identity() {
+    let server = server(1, &[]);
+    let mut client = server.connect();
+    for count in 1..=5 {
+        assert_eq!(client.get("/thread-local").text(), count.to_string());
+    }
+}
+
+#[test]
+fn what_a_request_gave_may_be_used_and_dropped_in_another_thread() {
+    let server = server(4, &[]);
+    let body = "b".repeat(300_000);
+    for _ in 0..20 {
+        let request =
+            format!("POST /keep HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let answer = server.connect().send(request).response();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "300000"));
+    }
+    assert!(!server.log().contains("ERROR"), "{}", server.log());
+}
+
+#[test]
+fn more_requests_than_threads_are_answered_in_the_order_of_their_arrival() {
+    let server = server(1, &[]);
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(ask(&server, "/stamp?s=0.1"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let stamps: Vec<f64> =
+        clients.iter_mut().map(|client| client.response().text().parse().unwrap()).collect();
+    assert!(stamps.is_sorted(), "{stamps:?}");
+    assert_eq!(stamps.iter().map(|stamp| stamp.to_string()).collect::<HashSet<_>>().len(), 5);
+}
+
+#[test]
+fn an_idle_connection_is_closed_in_time() {
+    let server = server(4, &["--keep-alive", "1"]);
+    let mut client = server.connect();
+    client.get("/");
+    let start = Instant::now();
+    assert!(client.is_closed());
+    assert!(
+        (Duration::from_millis(700)..Duration::from_secs(4)).contains(&start.elapsed()),
+        "{:?}",
+        start.elapsed()
+    );
+}
