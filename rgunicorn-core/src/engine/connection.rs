@@ -50,6 +50,8 @@ pub(crate) enum Received {
 pub(crate) struct Connection {
     pub(crate) transport: Arc<Transport>,
     pub(crate) phase: Phase,
+    /// It waits in the engine's queue for the application.
+    pub(crate) queued: bool,
     /// Tells this connection from others with the same key.
     pub(crate) serial: u64,
     /// The descriptor may have something to read, as far as we know.
@@ -97,6 +99,7 @@ impl Connection {
         Connection {
             transport: Arc::new(transport),
             phase: Phase::Head,
+            queued: false,
             serial,
             readable: true,
             read_closed: false,
@@ -205,7 +208,8 @@ impl Connection {
         Received::Again
     }
 
-    /// Makes what can be made of the bytes at hand; true when a request is complete.
+    /// Makes what can be made of the bytes at hand; true when a request is complete. A refusal is final: the same bytes
+    /// must not be parsed again.
     pub(crate) fn parse(
         &mut self,
         config: &EngineConfig,

@@ -17,8 +17,8 @@ impl Engine {
         if connection.response.leaves_connection_usable() && !draining {
             connection.next_request(&mut self.buffers);
             // The next of several pipelined requests is answered before anything is sent: one write for all.
-            if connection.has_more_input() && self.parse_next(key) {
-                return;
+            if connection.has_more_input() {
+                self.parse_next(key);
             }
         } else {
             connection.phase = Phase::Closing;
@@ -53,8 +53,7 @@ impl Engine {
         }
         let Some(connection) = self.connection(key) else { return };
         if connection.response.holds_application() {
-            connection.deadline = None;
-            self.ready.push_back(key);
+            self.enqueue(key);
         } else {
             self.close(key);
         }

@@ -219,7 +219,10 @@ impl Engine {
     )]
     pub fn next(&mut self) -> Option<Exchange> {
         while let Some(key) = self.ready.pop_front() {
-            if let Some(connection) = self.places.get_mut(key).and_then(|place| place.connection.take()) {
+            // The key of one that was closed may be another's by now.
+            let Some(place) = self.places.get_mut(key) else { continue };
+            if let Some(mut connection) = place.connection.take_if(|connection| connection.queued) {
+                connection.queued = false;
                 return Some(Exchange { key, connection, outcome: Outcome::Pending });
             }
         }
@@ -250,7 +253,7 @@ impl Engine {
                     self.register(key);
                 }
             }
-            Outcome::Yielded | Outcome::Pending => self.ready.push_back(key),
+            Outcome::Yielded | Outcome::Pending => self.enqueue(key),
         }
     }
 
@@ -258,7 +261,7 @@ impl Engine {
     fn progress(&mut self, key: usize) {
         loop {
             let Some(connection) = self.connection(key) else { return };
-            if connection.phase == Phase::Ready {
+            if connection.queued {
                 return;
             }
             // What is on its way out goes first: a client that doesn't take answers gets no further ones.
@@ -283,14 +286,12 @@ impl Engine {
                 Phase::Head | Phase::Body => match self.receive(key) {
                     Received::Nothing => return self.wait_for_more(key),
                     Received::Again => return self.again.push(key),
-                    Received::Request => return self.request_is_ready(key),
+                    Received::Request => return self.enqueue(key),
                     Received::Refused(refusal) => self.refuse(key, &refusal),
                     Received::Gone => return self.abort(key),
                 },
-                Phase::Ready => return,
-                Phase::Responding if connection.response.needs_application() => {
-                    return self.ready.push_back(key);
-                }
+                Phase::Ready => return self.enqueue(key),
+                Phase::Responding if connection.response.needs_application() => return self.enqueue(key),
                 Phase::Responding => return self.finish(key),
                 Phase::Closing => self.linger(key),
                 Phase::Lingering => {
@@ -304,25 +305,28 @@ impl Engine {
         }
     }
 
-    fn request_is_ready(&mut self, key: usize) {
-        if let Some(connection) = self.connection(key) {
-            connection.deadline = None;
+    /// The next word is the application's: until it has had it, nothing happens to the connection.
+    fn enqueue(&mut self, key: usize) {
+        let Some(connection) = self.connection(key) else { return };
+        // Whatever the client was waited for, it has done.
+        connection.deadline = None;
+        if !std::mem::replace(&mut connection.queued, true) {
+            self.ready.push_back(key);
         }
-        self.ready.push_back(key);
     }
 
-    /// Whether the bytes that came with the last request hold a whole next one, which is queued then.
-    fn parse_next(&mut self, key: usize) -> bool {
+    /// Makes what can be made of the bytes that came with the last request.
+    fn parse_next(&mut self, key: usize) {
         let (now, buffers, config) = (self.now, &mut self.buffers, &self.config);
         let Some(connection) = self.places.get_mut(key).and_then(|place| place.connection.as_mut()) else {
-            return false;
+            return;
         };
-        // A refusal comes up again when the connection is read: what was answered before it is sent first.
-        let whole = matches!(connection.parse(config, buffers, now), Ok(true));
-        if whole {
-            self.request_is_ready(key);
+        match connection.parse(config, buffers, now) {
+            Ok(true) => self.enqueue(key),
+            Ok(false) => {}
+            // It goes out behind the answers before it.
+            Err(refusal) => self.refuse(key, &refusal),
         }
-        whole
     }
 
     fn receive(&mut self, key: usize) -> Received {
