@@ -104,7 +104,7 @@ impl Inline {
             }
         }
         if self.context.control.stop().is_some() && self.leave_by.is_none() {
-            self.leave_by = Some(Instant::now() + self.context.config.graceful_timeout);
+            self.leave_by = Instant::now().checked_add(self.context.config.graceful_timeout);
             // Where the whole server stops, nobody else will answer what waits in the listen queue.
             self.engine.drain(self.context.slot.arbiter_is_stopping());
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::config::Accept;
 use super::connection::Connection;
 use super::transport::Transport;
-use super::{Engine, LISTENERS, Place, deadline};
+use super::{Engine, LISTENERS, Place};
 use crate::app::ServerAddress;
 use crate::socket::{Accepted, Listener};
 use crate::sys::epoll;
@@ -138,9 +138,8 @@ impl Engine {
     fn admit(&mut self, accepted: Accepted, server: Arc<ServerAddress>) {
         self.serial += 1;
         let transport = Transport::new(accepted.stream);
-        let mut connection =
+        let connection =
             Connection::new(transport, accepted.peer, server, self.serial, &self.config, self.now);
-        connection.deadline = deadline(self.now, self.config.client_header_timeout);
         let key = self.places.insert(Place {
             connection: Some(Box::new(connection)),
             readable: false,

@@ -63,6 +63,8 @@ pub(crate) struct Connection {
     pub(crate) deadline: Option<Instant>,
     /// The earliest timer entry that there is for this connection.
     pub(crate) timer: Option<Instant>,
+    /// How much of its output the client had taken when we last had to wait for it.
+    pub(crate) taken: u64,
     /// How many requests were answered.
     pub(crate) served: u64,
     /// When the current request was complete.
@@ -106,6 +108,7 @@ impl Connection {
             registered: false,
             deadline: None,
             timer: None,
+            taken: 0,
             served: 0,
             started: now,
             response: Response::default(),

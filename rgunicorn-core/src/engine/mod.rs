@@ -162,7 +162,7 @@ impl Engine {
         let next = [self.timers.next(), self.acceptor.paused_until()].into_iter().flatten().min();
         let Some(next) = next else { return most };
         // One millisecond more: epoll counts in those, and a timer that is not quite due would make us spin.
-        let until = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let until = next.saturating_duration_since(Instant::now()).saturating_add(Duration::from_millis(1));
         Some(most.map_or(until, |most| most.min(until)))
     }
 
@@ -241,16 +241,17 @@ impl Engine {
             connection.timer = None;
         }
         place.connection = Some(connection);
+        // The application may have taken long: that is not to be taken out of the client's time.
+        self.now = Instant::now();
         match outcome {
             Outcome::Complete => self.finish(key),
             Outcome::Broken => self.abort(key),
             Outcome::Blocked => {
-                self.expect_by(key, self.config.send_timeout);
                 // It may have become writable in the meantime.
                 if writable {
                     self.progress(key);
                 } else {
-                    self.register(key);
+                    self.wait_for_room(key);
                 }
             }
             Outcome::Yielded | Outcome::Pending => self.enqueue(key),
@@ -272,20 +273,22 @@ impl Engine {
                 };
                 let transport = std::sync::Arc::clone(&connection.transport);
                 match connection.response.output().flush(&transport) {
-                    Ok(Flushed::Everything) => {}
-                    Ok(Flushed::Blocked) => {
-                        self.expect_by(key, self.config.send_timeout);
-                        self.register(key);
-                        return;
-                    }
+                    Ok(Flushed::Everything) => connection.deadline = None,
+                    Ok(Flushed::Blocked) => return self.wait_for_room(key),
                     Err(_) => return self.abort(key),
                 }
             }
             let Some(connection) = self.connection(key) else { return };
             match connection.phase {
                 Phase::Head | Phase::Body => match self.receive(key) {
-                    Received::Nothing => return self.wait_for_more(key),
-                    Received::Again => return self.again.push(key),
+                    Received::Nothing => {
+                        self.expect_more(key);
+                        return self.register(key);
+                    }
+                    Received::Again => {
+                        self.expect_more(key);
+                        return self.again.push(key);
+                    }
                     Received::Request => return self.enqueue(key),
                     Received::Refused(refusal) => self.refuse(key, &refusal),
                     Received::Gone => return self.abort(key),
@@ -337,26 +340,38 @@ impl Engine {
         }
     }
 
-    /// A connection has nothing more to give for now: by when must it?
-    fn wait_for_more(&mut self, key: usize) {
-        let (keepalive, header, body) =
-            (self.config.keepalive, self.config.client_header_timeout, self.config.client_body_timeout);
-        let draining = self.draining;
-        let now = self.now;
+    /// A client has more to send: by when must it?
+    fn expect_more(&mut self, key: usize) {
+        let by = |timeout| deadline(self.now, timeout);
+        let (keepalive, header, body) = (
+            by(self.config.keepalive),
+            by(self.config.client_header_timeout),
+            by(self.config.client_body_timeout),
+        );
+        let last_request = self.draining.then(|| self.now + LAST_REQUEST);
         let Some(connection) = self.connection(key) else { return };
-        if !connection.response.output().is_empty() {
-            return;
-        }
         let begins = connection.begins_head();
         match connection.phase {
-            Phase::Head if connection.is_idle() && connection.served > 0 => {
-                let idle = if draining { keepalive.min(LAST_REQUEST) } else { keepalive };
-                connection.deadline = Some(now + idle);
+            Phase::Head if connection.is_idle() => {
+                let idle = if connection.served > 0 { keepalive } else { header };
+                let idle = idle.into_iter().chain(last_request).min();
+                connection.deadline = connection.deadline.or(idle);
             }
             // The time for a head doesn't start anew with each byte of it.
-            Phase::Head if begins => connection.deadline = deadline(now, header),
+            Phase::Head if begins => connection.deadline = header,
             Phase::Head => {}
-            _ => connection.deadline = deadline(now, body),
+            _ => connection.deadline = body,
+        }
+        self.arm(key);
+    }
+
+    /// A client must take something first: by when? What it sends meanwhile buys it no time.
+    fn wait_for_room(&mut self, key: usize) {
+        let by = deadline(self.now, self.config.send_timeout);
+        let Some(connection) = self.connection(key) else { return };
+        let taken = connection.response.output().taken();
+        if std::mem::replace(&mut connection.taken, taken) != taken || connection.deadline.is_none() {
+            connection.deadline = by;
         }
         self.arm(key);
         self.register(key);
@@ -371,6 +386,7 @@ impl Engine {
         self.log_refusal(key, refusal.status);
         if let Some(connection) = self.connection(key) {
             connection.phase = Phase::Closing;
+            connection.deadline = None;
         }
     }
 
@@ -380,9 +396,9 @@ impl Engine {
 
     /// Sets a connection's deadline.
     fn expect_by(&mut self, key: usize, timeout: Duration) {
-        let deadline = deadline(self.now, timeout);
+        let by = deadline(self.now, timeout);
         if let Some(connection) = self.connection(key) {
-            connection.deadline = deadline;
+            connection.deadline = by;
         }
         self.arm(key);
     }
@@ -501,12 +517,12 @@ impl Engine {
         } else {
             self.acceptor.close(&self.poll);
         }
-        let idle: Vec<usize> = self.places.iter().map(|(key, _)| key).collect();
         self.now = Instant::now();
-        for key in idle {
-            // Those that were never used can only just have come.
-            if self.connection(key).is_some_and(|connection| connection.is_idle()) {
-                self.expect_by(key, LAST_REQUEST.min(self.config.keepalive.max(Duration::from_millis(100))));
+        let keys: Vec<usize> = self.places.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if let Some(connection) = self.connection(key).filter(|connection| connection.is_idle()) {
+                connection.deadline = None;
+                self.expect_more(key);
             }
         }
     }
@@ -523,6 +539,7 @@ impl AsRawFd for Engine {
     }
 }
 
+/// Zero is no limit, and so is what the clock can't count up to.
 fn deadline(now: Instant, timeout: Duration) -> Option<Instant> {
-    (!timeout.is_zero()).then(|| now + timeout)
+    (!timeout.is_zero()).then(|| now.checked_add(timeout)).flatten()
 }

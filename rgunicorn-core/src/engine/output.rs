@@ -38,6 +38,8 @@ pub(crate) struct Output {
     /// How much of the front (the buffer if it isn't used up, else the first segment's bytes) was sent.
     sent: usize,
     segments: VecDeque<Segment>,
+    /// How many bytes were ever sent.
+    taken: u64,
     /// Owners of files that were sent, to be dropped where the application runs.
     retired: Vec<Box<dyn Send>>,
 }
@@ -55,6 +57,11 @@ impl Output {
             Segment::File { .. } => 0,
         });
         self.buffer.len().saturating_add(segments.sum()).saturating_sub(self.sent)
+    }
+
+    /// How many bytes clients have taken of it so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// The place to append bytes to.
@@ -151,6 +158,7 @@ impl Output {
                     }
                     match transport.write_file(file, *offset, *remaining)? {
                         Moved::Some(count) => {
+                            self.taken += count as u64;
                             *offset += count as u64;
                             *remaining -= count as u64;
                             continue;
@@ -168,7 +176,10 @@ impl Output {
                 }
             };
             match moved {
-                Moved::Some(count) => self.sent += count,
+                Moved::Some(count) => {
+                    self.taken += count as u64;
+                    self.sent += count;
+                }
                 Moved::Blocked | Moved::Closed => return Ok(Flushed::Blocked),
             }
         }
