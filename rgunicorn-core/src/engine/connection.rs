@@ -348,19 +348,22 @@ impl Connection {
         }
     }
 
-    /// Throws away what the client still sends; true when it has ended its side.
-    pub(crate) fn drain(&mut self) -> bool {
+    /// Throws away what the client still sends: [`Received::Gone`] once it has ended its side.
+    pub(crate) fn drain(&mut self) -> Received {
         const READS: usize = 16;
         for _ in 0..READS {
             self.input.clear();
             self.input.reserve(READ_SIZE);
             match self.transport.read(&mut self.input) {
                 Ok(Moved::Some(_)) => {}
-                Ok(Moved::Blocked) => return false,
-                Ok(Moved::Closed) | Err(_) => return true,
+                Ok(Moved::Blocked) => {
+                    self.readable = false;
+                    return Received::Nothing;
+                }
+                Ok(Moved::Closed) | Err(_) => return Received::Gone,
             }
         }
-        false
+        Received::Again
     }
 }
 

@@ -9,12 +9,12 @@ impl Engine {
     pub(super) fn finish(&mut self, key: usize) {
         self.requests += 1;
         self.log(key);
-        let draining = self.draining;
         let Some(connection) = self.places.get_mut(key).and_then(|place| place.connection.as_mut()) else {
             return;
         };
         complain(connection);
-        if connection.response.leaves_connection_usable() && !draining {
+        // Also when draining: a client that was told that it may send another request has a moment for it.
+        if connection.response.leaves_connection_usable() {
             connection.next_request(&mut self.buffers);
             // The next of several pipelined requests is answered before anything is sent: one write for all.
             if connection.has_more_input() {
@@ -35,7 +35,6 @@ impl Engine {
             return self.close(key);
         }
         connection.phase = Phase::Lingering;
-        connection.readable = true;
         self.expect_by(key, LINGER);
     }
 

@@ -40,6 +40,7 @@ pub use config::{Accept, EngineConfig};
 use connection::{Connection, Phase, Received};
 pub use exchange::Exchange;
 use exchange::Outcome;
+pub(crate) use exchange::guard;
 pub(crate) use output::{Flushed, Output};
 use timers::{Entry, Timers};
 pub(crate) use transport::Transport;
@@ -223,6 +224,9 @@ impl Engine {
             let Some(place) = self.places.get_mut(key) else { continue };
             if let Some(mut connection) = place.connection.take_if(|connection| connection.queued) {
                 connection.queued = false;
+                if self.draining {
+                    connection.response.end_connection();
+                }
                 return Some(Exchange { key, connection, outcome: Outcome::Pending });
             }
         }
@@ -297,13 +301,11 @@ impl Engine {
                 Phase::Responding if connection.response.needs_application() => return self.enqueue(key),
                 Phase::Responding => return self.finish(key),
                 Phase::Closing => self.linger(key),
-                Phase::Lingering => {
-                    if connection.readable && connection.drain() {
-                        return self.close(key);
-                    }
-                    connection.readable = false;
-                    return self.register(key);
-                }
+                Phase::Lingering => match connection.drain() {
+                    Received::Gone => return self.close(key),
+                    Received::Again => return self.again.push(key),
+                    _ => return self.register(key),
+                },
             }
         }
     }

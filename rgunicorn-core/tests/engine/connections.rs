@@ -39,3 +39,25 @@ fn accepting_while_idle_answers_everybody() {
         assert_eq!(body(&answer), b"hello");
     }
 }
+
+#[test]
+fn a_refused_upload_that_has_ended_makes_room_at_once() {
+    let host = Host::start(|config| {
+        config.limit_request_body = 40_000_000;
+        config.worker_connections = 1;
+    });
+    let mut stream = host.connect();
+    // What waits in the socket is more than one turn reads.
+    stream.write_all(b"POST /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    let chunk = [b"100000\r\n".as_slice(), &[b'b'; 1 << 20], b"\r\n"].concat();
+    for _ in 0..44 {
+        stream.write_all(&chunk).unwrap();
+    }
+    stream.shutdown(Shutdown::Write).unwrap();
+    let start = Instant::now();
+    assert_eq!(body(&host.ask("/")), b"hello");
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}

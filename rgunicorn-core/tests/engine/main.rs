@@ -5,6 +5,7 @@
 mod bodies;
 mod connections;
 mod deadlines;
+mod drain;
 mod host;
 mod pipelining;
 mod site;
