@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rgunicorn_core::app::{AppError, Application, Loader};
 use rgunicorn_core::engine::{Engine, EngineConfig};
 use rgunicorn_core::log::AccessLog;
-use rgunicorn_core::worker::{BootError, Exit, Stop, Worker, WorkerContext, WorkerError};
+use rgunicorn_core::worker::{BootError, Control, Exit, Stop, Worker, WorkerContext, WorkerError};
 
 /// A worker whose only thread does everything.
 pub(crate) struct Inline {
@@ -85,6 +85,10 @@ impl Inline {
                     self.engine.requests()
                 );
                 self.end_for(Exit::Recycled);
+            }
+            // The others keep their places; a stop is heeded between two of them.
+            if Control::stop_has_come() {
+                return;
             }
         }
     }

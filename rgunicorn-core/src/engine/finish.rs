@@ -41,7 +41,8 @@ impl Engine {
     /// The connection is of no more use. What it holds of the application's goes back to it first.
     pub(super) fn abort(&mut self, key: usize) {
         let Some(connection) = self.connection(key) else { return };
-        if connection.phase == Phase::Responding {
+        let called = connection.phase == Phase::Responding;
+        if called {
             connection.phase = Phase::Closing;
             if connection.response.ends_with_connection() {
                 connection.transport.reset_on_close();
@@ -50,6 +51,7 @@ impl Engine {
                 self.log(key);
             }
         }
+        self.requests += u64::from(called);
         let Some(connection) = self.connection(key) else { return };
         if connection.response.holds_application() {
             self.enqueue(key);

@@ -497,7 +497,7 @@ impl Engine {
         std::mem::take(&mut self.woken)
     }
 
-    /// How many requests were answered.
+    /// How many requests were answered, to their end or to that of their connection.
     pub fn requests(&self) -> u64 {
         self.requests
     }
