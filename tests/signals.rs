@@ -260,3 +260,50 @@ fn a_stuck_worker_of_one_thread_is_killed_and_says_where_it_was() {
         assert_eq!(server.connect().get("/").status, 200);
     }
 }
+
+#[test]
+fn a_quick_stop_does_not_wait_for_requests_that_are_queued() {
+    let mut server = server("event", &["-w", "1"]);
+    server.wait_for_workers(1);
+    let mut clients: Vec<Client> = (0..12).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send("GET /sleep?s=0.6 HTTP/1.1\r\nHost: t\r\n\r\n");
+    }
+    // The first was answered; of the others that were queued meanwhile, one is being answered.
+    clients[0].response();
+    std::thread::sleep(Duration::from_millis(200));
+    let start = Instant::now();
+    server.signal(Signal::SIGINT);
+    server.wait();
+    assert!(start.elapsed() < Duration::from_millis(1200), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_graceful_stop_tells_requests_that_are_queued_and_answers_them() {
+    let mut server = server("event", &["-w", "1"]);
+    server.wait_for_workers(1);
+    let mut clients: Vec<Client> = (0..6).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send("GET /sleep?s=0.3 HTTP/1.1\r\nHost: t\r\n\r\n");
+    }
+    clients[0].response();
+    server.signal(Signal::SIGTERM);
+    for client in &mut clients[2..] {
+        let response = client.response();
+        assert_eq!((response.text().as_str(), response.header("Connection")), ("slept\n", Some("close")));
+    }
+    assert!(server.wait().success());
+}
+
+on_every_class! {
+    fn requests_whose_clients_leave_count_for_max_requests(class: &str) {
+        let server = server(class, &["-w", "1", "--max-requests", "3"]);
+        let worker = server.wait_for_workers(1)[0];
+        for _ in 0..3 {
+            let mut client = server.connect();
+            client.send("GET /stream?n=10000&size=10000 HTTP/1.1\r\nHost: t\r\n\r\n");
+            client.read_some().unwrap();
+        }
+        server.wait_until("a fresh worker", || !server.workers().contains(&worker));
+    }
+}

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rgunicorn_core::app::{AppError, Application, Loader};
 use rgunicorn_core::engine::{Engine, EngineConfig};
-use rgunicorn_core::worker::{BootError, Exit, Stop, Worker, WorkerContext, WorkerError};
+use rgunicorn_core::worker::{BootError, Control, Exit, Stop, Worker, WorkerContext, WorkerError};
 
 use crate::boot;
 
@@ -82,11 +82,17 @@ impl Inline {
                 );
                 self.end_for(Exit::Recycled);
             }
+            // The others keep their places; a stop is heeded between two of them.
+            if Control::stop_has_come() {
+                return;
+            }
         }
     }
 
     fn end_for(&mut self, exit: Exit) {
-        self.exit = exit;
+        if self.exit == Exit::Stopped {
+            self.exit = exit;
+        }
         self.context.control.request_stop(Stop::Graceful);
     }
 
@@ -100,7 +106,7 @@ impl Inline {
             }
         }
         if self.context.control.stop().is_some() && self.leave_by.is_none() {
-            self.leave_by = Some(Instant::now() + self.context.config.graceful_timeout);
+            self.leave_by = Instant::now().checked_add(self.context.config.graceful_timeout);
             // Where the whole server stops, nobody else will answer what waits in the listen queue.
             self.engine.drain(self.context.slot.arbiter_is_stopping());
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::{AppError, SpoolLimits};
-use crate::engine::{EngineConfig, Flushed, Output, Transport};
+use crate::engine::{EngineConfig, Flushed, Output, Transport, guard};
 use crate::http::response::Circumstances;
 use crate::http::{Framing, InvalidResponse, Refusal, ResponseHead, Version};
 
@@ -394,6 +394,13 @@ impl Response {
         self.variables.clear();
     }
 
+    /// Has the head, unless it was sent, say that the connection ends with this response.
+    pub(crate) fn end_connection(&mut self) {
+        if let Some(circumstances) = &mut self.circumstances {
+            circumstances.keep_alive = false;
+        }
+    }
+
     /// Called when the application has returned: a head without a body is complete; no head at all is an error.
     pub(crate) fn close(&mut self) -> Result<(), ResponseError> {
         if self.body.is_none() && self.stage != Stage::Ended {
@@ -416,7 +423,7 @@ impl Response {
             let Some(mut body) = self.body.take() else {
                 return Ok(Progress::Complete);
             };
-            match body.next(&mut Sink { response: self }) {
+            match guard(|| body.next(&mut Sink { response: self })) {
                 // More than was announced: no use in pulling on.
                 Ok(Flow::More) if self.surplus == 0 => self.body = Some(body),
                 Ok(_) => self.end(),
@@ -439,6 +446,11 @@ impl Response {
         self.body.is_some() || self.output.has_retired()
     }
 
+    /// Whether all of it is in memory, and less than `most`, so that it may as well be sent with the next response.
+    pub(crate) fn can_wait(&self, most: usize) -> bool {
+        self.body.is_none() && !self.output.holds_files() && self.output.in_memory() < most
+    }
+
     /// Whether something of the application's would be dropped with it.
     pub(crate) fn holds_application(&self) -> bool {
         self.body.is_some() || self.output.holds_owners()
@@ -454,20 +466,18 @@ impl Response {
     pub(crate) fn fail(&mut self) {
         self.body = None;
         if self.head_sent() {
+            // What was produced goes out as far as the client takes it: responses to earlier requests may be part of it.
+            // Whether that works makes no difference any more.
+            let _ = self.flush();
             self.output.clear();
             return;
         }
-        self.circumstances = self.circumstances.map(|c| Circumstances { keep_alive: false, ..c });
+        self.end_connection();
         let page = Refusal::internal_error("").body();
         // A status and a header of our own making are valid.
         let _ = self.head.start(b"500 Internal Server Error");
         let _ = self.head.header(b"Content-Type", b"text/html");
         let _ = self.send(&page);
-    }
-
-    /// Whether a whole response was produced.
-    pub(crate) fn is_answered(&self) -> bool {
-        self.stage == Stage::Ended
     }
 
     /// Whether the connection can serve another request after this response.

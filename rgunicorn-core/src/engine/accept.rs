@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::config::Accept;
 use super::connection::Connection;
 use super::transport::Transport;
-use super::{Engine, LISTENERS, Place, deadline};
+use super::{Engine, LISTENERS, Place};
 use crate::app::ServerAddress;
 use crate::socket::{Accepted, Listener};
 use crate::sys::epoll;
@@ -89,15 +89,12 @@ impl Acceptor {
     fn accept(&mut self) -> io::Result<Option<(Accepted, Arc<ServerAddress>)>> {
         for _ in 0..self.listeners.len() {
             let index = self.next % self.listeners.len();
+            self.next = index + 1;
             let Some((listener, address)) = self.listeners.get(index) else { break };
             match listener.accept() {
                 Ok(accepted) => return Ok(Some((accepted, Arc::clone(address)))),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => self.next = index + 1,
-                    // The client has thought better of it, or a signal came: the next one may be there.
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                    _ => return Err(error),
-                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
@@ -108,6 +105,9 @@ impl Engine {
     /// Accepts connections, as many at a time as the worker class wants.
     pub(super) fn accept(&mut self) {
         const BATCH: usize = 16;
+        if self.acceptor.paused_until().is_some() {
+            return;
+        }
         for _ in 0..BATCH {
             if self.config.accept == Accept::WhileIdle && !self.ready.is_empty() {
                 return;
@@ -125,6 +125,8 @@ impl Engine {
                     }
                     return;
                 }
+                // The client has thought better of it: the next one may be there.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::error!("cannot accept a connection: {error}; trying again in a second");
                     self.acceptor.unwatch(&self.poll);
@@ -138,9 +140,8 @@ impl Engine {
     fn admit(&mut self, accepted: Accepted, server: Arc<ServerAddress>) {
         self.serial += 1;
         let transport = Transport::new(accepted.stream);
-        let mut connection =
+        let connection =
             Connection::new(transport, accepted.peer, server, self.serial, &self.config, self.now);
-        connection.deadline = deadline(self.now, self.config.client_header_timeout);
         let key = self.places.insert(Place {
             connection: Some(Box::new(connection)),
             readable: false,

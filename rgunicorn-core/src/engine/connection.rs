@@ -50,6 +50,8 @@ pub(crate) enum Received {
 pub(crate) struct Connection {
     pub(crate) transport: Arc<Transport>,
     pub(crate) phase: Phase,
+    /// It waits in the engine's queue for the application.
+    pub(crate) queued: bool,
     /// Tells this connection from others with the same key.
     pub(crate) serial: u64,
     /// The descriptor may have something to read, as far as we know.
@@ -61,6 +63,8 @@ pub(crate) struct Connection {
     pub(crate) deadline: Option<Instant>,
     /// The earliest timer entry that there is for this connection.
     pub(crate) timer: Option<Instant>,
+    /// How much of its output the client had taken when we last had to wait for it.
+    pub(crate) taken: u64,
     /// How many requests were answered.
     pub(crate) served: u64,
     /// When the current request was complete.
@@ -97,12 +101,14 @@ impl Connection {
         Connection {
             transport: Arc::new(transport),
             phase: Phase::Head,
+            queued: false,
             serial,
             readable: true,
             read_closed: false,
             registered: false,
             deadline: None,
             timer: None,
+            taken: 0,
             served: 0,
             started: now,
             response: Response::default(),
@@ -205,7 +211,8 @@ impl Connection {
         Received::Again
     }
 
-    /// Makes what can be made of the bytes at hand; true when a request is complete.
+    /// Makes what can be made of the bytes at hand; true when a request is complete. A refusal is final: the same bytes
+    /// must not be parsed again.
     pub(crate) fn parse(
         &mut self,
         config: &EngineConfig,
@@ -341,19 +348,22 @@ impl Connection {
         }
     }
 
-    /// Throws away what the client still sends; true when it has ended its side.
-    pub(crate) fn drain(&mut self) -> bool {
+    /// Throws away what the client still sends: [`Received::Gone`] once it has ended its side.
+    pub(crate) fn drain(&mut self) -> Received {
         const READS: usize = 16;
         for _ in 0..READS {
             self.input.clear();
             self.input.reserve(READ_SIZE);
             match self.transport.read(&mut self.input) {
                 Ok(Moved::Some(_)) => {}
-                Ok(Moved::Blocked) => return false,
-                Ok(Moved::Closed) | Err(_) => return true,
+                Ok(Moved::Blocked) => {
+                    self.readable = false;
+                    return Received::Nothing;
+                }
+                Ok(Moved::Closed) | Err(_) => return Received::Gone,
             }
         }
-        false
+        Received::Again
     }
 }
 

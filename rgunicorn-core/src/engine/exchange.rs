@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::connection::{Connection, Phase};
-use crate::app::{AppError, Application, Broken, Progress, Request, Response, ResponseError};
+use crate::app::{AppError, Application, Broken, Progress, Response, ResponseError};
 
 /// Something that only the application can get on with: a request to answer, a body to pull, or the remains of a
 /// response whose client is gone. Taken by [`Engine::next`](super::Engine::next), advanced wherever the worker class
@@ -47,17 +47,17 @@ impl Exchange {
             Phase::Ready => {
                 connection.phase = Phase::Responding;
                 let (request, response) = connection.lend();
-                let called = call(application, request, response);
+                let called = guard(|| application.call(request, response));
                 if let Err(error) = called.and_then(|()| response_close(&mut connection.response)) {
+                    let begun = connection.response.head_sent();
                     exit = fail(connection, error);
-                    if connection.response.head_sent() && !connection.response.is_answered() {
+                    if begun {
                         return exit;
                     }
                 }
-                let gather = !connection.response.needs_application()
-                    && connection.has_more_input()
+                let gather = connection.has_more_input()
                     && connection.response.leaves_connection_usable()
-                    && connection.response.output().in_memory() < Self::GATHER;
+                    && connection.response.can_wait(Self::GATHER);
                 if gather {
                     self.outcome = Outcome::Complete;
                     return exit;
@@ -88,14 +88,10 @@ impl Exchange {
     }
 }
 
-/// Calls the application; a panic in it is its failure, and nobody else's.
-fn call(
-    application: &dyn Application,
-    request: Request<'_>,
-    response: &mut Response,
-) -> Result<(), AppError> {
+/// Runs code of the application's; a panic in it is its failure, and nobody else's.
+pub(crate) fn guard<T>(work: impl FnOnce() -> Result<T, AppError>) -> Result<T, AppError> {
     // What a panic may leave half done is the response, which is then given up.
-    catch_unwind(AssertUnwindSafe(|| application.call(request, response))).unwrap_or_else(|panic| {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
         let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         Err(AppError::Failed { report: format!("The application panicked: {message}") })

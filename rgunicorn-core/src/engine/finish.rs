@@ -13,11 +13,12 @@ impl Engine {
             return;
         };
         complain(connection);
+        // Also when draining: a client that was told that it may send another request has a moment for it.
         if connection.response.leaves_connection_usable() {
             connection.next_request(&mut self.buffers);
             // The next of several pipelined requests is answered before anything is sent: one write for all.
-            if connection.has_more_input() && self.parse_next(key) {
-                return;
+            if connection.has_more_input() {
+                self.parse_next(key);
             }
         } else {
             connection.phase = Phase::Closing;
@@ -34,14 +35,14 @@ impl Engine {
             return self.close(key);
         }
         connection.phase = Phase::Lingering;
-        connection.readable = true;
         self.expect_by(key, LINGER);
     }
 
     /// The connection is of no more use. What it holds of the application's goes back to it first.
     pub(super) fn abort(&mut self, key: usize) {
         let Some(connection) = self.connection(key) else { return };
-        if connection.phase == Phase::Responding {
+        let called = connection.phase == Phase::Responding;
+        if called {
             connection.phase = Phase::Closing;
             if connection.response.ends_with_connection() {
                 connection.transport.reset_on_close();
@@ -50,10 +51,10 @@ impl Engine {
                 self.log(key);
             }
         }
+        self.requests += u64::from(called);
         let Some(connection) = self.connection(key) else { return };
         if connection.response.holds_application() {
-            connection.deadline = None;
-            self.ready.push_back(key);
+            self.enqueue(key);
         } else {
             self.close(key);
         }

@@ -40,6 +40,7 @@ pub use config::{Accept, EngineConfig};
 use connection::{Connection, Phase, Received};
 pub use exchange::Exchange;
 use exchange::Outcome;
+pub(crate) use exchange::guard;
 pub(crate) use output::{Flushed, Output};
 use timers::{Entry, Timers};
 pub(crate) use transport::Transport;
@@ -183,7 +184,7 @@ impl Engine {
     fn until_next_timer(&self, most: Option<Duration>) -> Option<Duration> {
         let Some(next) = self.next_timer() else { return most };
         // One millisecond more: epoll counts in those, and a timer that is not quite due would make us spin.
-        let until = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let until = next.saturating_duration_since(Instant::now()).saturating_add(Duration::from_millis(1));
         Some(most.map_or(until, |most| most.min(until)))
     }
 
@@ -240,7 +241,13 @@ impl Engine {
     )]
     pub fn next(&mut self) -> Option<Exchange> {
         while let Some(key) = self.ready.pop_front() {
-            if let Some(connection) = self.places.get_mut(key).and_then(|place| place.connection.take()) {
+            // The key of one that was closed may be another's by now.
+            let Some(place) = self.places.get_mut(key) else { continue };
+            if let Some(mut connection) = place.connection.take_if(|connection| connection.queued) {
+                connection.queued = false;
+                if self.draining {
+                    connection.response.end_connection();
+                }
                 return Some(Exchange { key, connection, outcome: Outcome::Pending });
             }
         }
@@ -261,19 +268,20 @@ impl Engine {
             connection.timer = None;
         }
         place.connection = Some(connection);
+        // The application may have taken long: that is not to be taken out of the client's time.
+        self.now = Instant::now();
         match outcome {
             Outcome::Complete => self.finish(key),
             Outcome::Broken => self.abort(key),
             Outcome::Blocked => {
-                self.expect_by(key, self.config.send_timeout);
                 // It may have become writable in the meantime.
                 if writable {
                     self.progress(key);
                 } else {
-                    self.register(key);
+                    self.wait_for_room(key);
                 }
             }
-            Outcome::Yielded | Outcome::Pending => self.ready.push_back(key),
+            Outcome::Yielded | Outcome::Pending => self.enqueue(key),
         }
     }
 
@@ -281,7 +289,7 @@ impl Engine {
     fn progress(&mut self, key: usize) {
         loop {
             let Some(connection) = self.connection(key) else { return };
-            if connection.phase == Phase::Ready {
+            if connection.queued {
                 return;
             }
             // What is on its way out goes first: a client that doesn't take answers gets no further ones.
@@ -292,60 +300,61 @@ impl Engine {
                 };
                 let transport = std::sync::Arc::clone(&connection.transport);
                 match connection.response.output().flush(&transport) {
-                    Ok(Flushed::Everything) => {}
-                    Ok(Flushed::Blocked) => {
-                        self.expect_by(key, self.config.send_timeout);
-                        self.register(key);
-                        return;
-                    }
+                    Ok(Flushed::Everything) => connection.deadline = None,
+                    Ok(Flushed::Blocked) => return self.wait_for_room(key),
                     Err(_) => return self.abort(key),
                 }
             }
             let Some(connection) = self.connection(key) else { return };
             match connection.phase {
                 Phase::Head | Phase::Body => match self.receive(key) {
-                    Received::Nothing => return self.wait_for_more(key),
-                    Received::Again => return self.again.push(key),
-                    Received::Request => return self.request_is_ready(key),
+                    Received::Nothing => {
+                        self.expect_more(key);
+                        return self.register(key);
+                    }
+                    Received::Again => {
+                        self.expect_more(key);
+                        return self.again.push(key);
+                    }
+                    Received::Request => return self.enqueue(key),
                     Received::Refused(refusal) => self.refuse(key, &refusal),
                     Received::Gone => return self.abort(key),
                 },
-                Phase::Ready => return,
-                Phase::Responding if connection.response.needs_application() => {
-                    return self.ready.push_back(key);
-                }
+                Phase::Ready => return self.enqueue(key),
+                Phase::Responding if connection.response.needs_application() => return self.enqueue(key),
                 Phase::Responding => return self.finish(key),
                 Phase::Closing => self.linger(key),
-                Phase::Lingering => {
-                    if connection.readable && connection.drain() {
-                        return self.close(key);
-                    }
-                    connection.readable = false;
-                    return self.register(key);
-                }
+                Phase::Lingering => match connection.drain() {
+                    Received::Gone => return self.close(key),
+                    Received::Again => return self.again.push(key),
+                    _ => return self.register(key),
+                },
             }
         }
     }
 
-    fn request_is_ready(&mut self, key: usize) {
-        if let Some(connection) = self.connection(key) {
-            connection.deadline = None;
+    /// The next word is the application's: until it has had it, nothing happens to the connection.
+    fn enqueue(&mut self, key: usize) {
+        let Some(connection) = self.connection(key) else { return };
+        // Whatever the client was waited for, it has done.
+        connection.deadline = None;
+        if !std::mem::replace(&mut connection.queued, true) {
+            self.ready.push_back(key);
         }
-        self.ready.push_back(key);
     }
 
-    /// Whether the bytes that came with the last request hold a whole next one, which is queued then.
-    fn parse_next(&mut self, key: usize) -> bool {
+    /// Makes what can be made of the bytes that came with the last request.
+    fn parse_next(&mut self, key: usize) {
         let (now, buffers, config) = (self.now, &mut self.buffers, &self.config);
         let Some(connection) = self.places.get_mut(key).and_then(|place| place.connection.as_mut()) else {
-            return false;
+            return;
         };
-        // A refusal comes up again when the connection is read: what was answered before it is sent first.
-        let whole = matches!(connection.parse(config, buffers, now), Ok(true));
-        if whole {
-            self.request_is_ready(key);
+        match connection.parse(config, buffers, now) {
+            Ok(true) => self.enqueue(key),
+            Ok(false) => {}
+            // It goes out behind the answers before it.
+            Err(refusal) => self.refuse(key, &refusal),
         }
-        whole
     }
 
     fn receive(&mut self, key: usize) -> Received {
@@ -356,26 +365,38 @@ impl Engine {
         }
     }
 
-    /// A connection has nothing more to give for now: by when must it?
-    fn wait_for_more(&mut self, key: usize) {
-        let (keepalive, header, body) =
-            (self.config.keepalive, self.config.client_header_timeout, self.config.client_body_timeout);
-        let draining = self.draining;
-        let now = self.now;
+    /// A client has more to send: by when must it?
+    fn expect_more(&mut self, key: usize) {
+        let by = |timeout| deadline(self.now, timeout);
+        let (keepalive, header, body) = (
+            by(self.config.keepalive),
+            by(self.config.client_header_timeout),
+            by(self.config.client_body_timeout),
+        );
+        let last_request = self.draining.then(|| self.now + LAST_REQUEST);
         let Some(connection) = self.connection(key) else { return };
-        if !connection.response.output().is_empty() {
-            return;
-        }
         let begins = connection.begins_head();
         match connection.phase {
-            Phase::Head if connection.is_idle() && connection.served > 0 => {
-                let idle = if draining { LAST_REQUEST } else { keepalive };
-                connection.deadline = Some(now + idle);
+            Phase::Head if connection.is_idle() => {
+                let idle = if connection.served > 0 { keepalive } else { header };
+                let idle = idle.into_iter().chain(last_request).min();
+                connection.deadline = connection.deadline.or(idle);
             }
             // The time for a head doesn't start anew with each byte of it.
-            Phase::Head if begins => connection.deadline = deadline(now, header),
+            Phase::Head if begins => connection.deadline = header,
             Phase::Head => {}
-            _ => connection.deadline = deadline(now, body),
+            _ => connection.deadline = body,
+        }
+        self.arm(key);
+    }
+
+    /// A client must take something first: by when? What it sends meanwhile buys it no time.
+    fn wait_for_room(&mut self, key: usize) {
+        let by = deadline(self.now, self.config.send_timeout);
+        let Some(connection) = self.connection(key) else { return };
+        let taken = connection.response.output().taken();
+        if std::mem::replace(&mut connection.taken, taken) != taken || connection.deadline.is_none() {
+            connection.deadline = by;
         }
         self.arm(key);
         self.register(key);
@@ -390,6 +411,7 @@ impl Engine {
         self.log_refusal(key, refusal.status);
         if let Some(connection) = self.connection(key) {
             connection.phase = Phase::Closing;
+            connection.deadline = None;
         }
     }
 
@@ -399,9 +421,9 @@ impl Engine {
 
     /// Sets a connection's deadline.
     fn expect_by(&mut self, key: usize, timeout: Duration) {
-        let deadline = deadline(self.now, timeout);
+        let by = deadline(self.now, timeout);
         if let Some(connection) = self.connection(key) {
-            connection.deadline = deadline;
+            connection.deadline = by;
         }
         self.arm(key);
     }
@@ -498,7 +520,7 @@ impl Engine {
         std::mem::take(&mut self.woken)
     }
 
-    /// How many requests were answered.
+    /// How many requests were answered, to their end or to that of their connection.
     pub fn requests(&self) -> u64 {
         self.requests
     }
@@ -516,19 +538,18 @@ impl Engine {
         }
         self.draining = true;
         // From now on responses say so. Where one has promised to keep its connection, the promise is kept.
-        let idle_for = LAST_REQUEST.min(self.config.keepalive.max(Duration::from_millis(100)));
         self.config.keepalive = Duration::ZERO;
         if answer_queue {
             self.accept();
         } else {
             self.acceptor.close(&self.poll);
         }
-        let idle: Vec<usize> = self.places.iter().map(|(key, _)| key).collect();
         self.now = Instant::now();
-        for key in idle {
-            // Those that were never used can only just have come.
-            if self.connection(key).is_some_and(|connection| connection.is_idle()) {
-                self.expect_by(key, idle_for);
+        let keys: Vec<usize> = self.places.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if let Some(connection) = self.connection(key).filter(|connection| connection.is_idle()) {
+                connection.deadline = None;
+                self.expect_more(key);
             }
         }
     }
@@ -545,6 +566,7 @@ impl AsRawFd for Engine {
     }
 }
 
+/// Zero is no limit, and so is what the clock can't count up to.
 fn deadline(now: Instant, timeout: Duration) -> Option<Instant> {
-    (!timeout.is_zero()).then(|| now + timeout)
+    (!timeout.is_zero()).then(|| now.checked_add(timeout)).flatten()
 }

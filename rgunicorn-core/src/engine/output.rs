@@ -38,6 +38,8 @@ pub(crate) struct Output {
     /// How much of the front (the buffer if it isn't used up, else the first segment's bytes) was sent.
     sent: usize,
     segments: VecDeque<Segment>,
+    /// How many bytes were ever sent.
+    taken: u64,
     /// Owners of files that were sent, to be dropped where the application runs.
     retired: Vec<Box<dyn Send>>,
 }
@@ -55,6 +57,16 @@ impl Output {
             Segment::File { .. } => 0,
         });
         self.buffer.len().saturating_add(segments.sum()).saturating_sub(self.sent)
+    }
+
+    /// Whether files are part of it, or were and wait to be dropped.
+    pub(crate) fn holds_files(&self) -> bool {
+        self.has_retired() || self.segments.iter().any(|segment| matches!(segment, Segment::File { .. }))
+    }
+
+    /// How many bytes clients have taken of it so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// The place to append bytes to.
@@ -85,32 +97,36 @@ impl Output {
         self.segments.push_back(Segment::File { file, offset, remaining, owner });
     }
 
-    /// Moves all that waits in memory at the end of the queue, past the buffer, to a temporary file made by `create`.
+    /// Moves the bytes in memory at the end of the queue to a temporary file made by `create`.
+    ///
+    /// # Errors
+    /// When they can't be written; they stay where they are.
     pub(crate) fn spill(&mut self, create: impl FnOnce() -> io::Result<File>) -> io::Result<()> {
-        if self.segments.is_empty() {
-            let bytes = self.buffer.split_off(self.sent);
-            return self.spill_bytes(&bytes, create);
-        }
-        match self.segments.pop_back() {
-            Some(Segment::Bytes(bytes)) => self.spill_bytes(&bytes, create),
-            Some(other) => {
-                self.segments.push_back(other);
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn spill_bytes(&mut self, bytes: &[u8], create: impl FnOnce() -> io::Result<File>) -> io::Result<()> {
+        let (bytes, before) = match self.segments.make_contiguous() {
+            [] => (self.buffer.get(self.sent..).unwrap_or(&[]), None),
+            [before @ .., Segment::Bytes(bytes)] => (bytes.as_slice(), before.last_mut()),
+            _ => return Ok(()),
+        };
+        let length = bytes.len() as u64;
         // Only files of our own making have no owner; those may grow.
-        if let Some(Segment::File { file, offset, remaining, owner: None }) = self.segments.back_mut() {
-            file.write_all_at(bytes, *offset + *remaining)?;
-            *remaining += bytes.len() as u64;
-            return Ok(());
+        let made = match before {
+            Some(Segment::File { file, offset, remaining, owner: None }) => {
+                file.write_all_at(bytes, *offset + *remaining)?;
+                *remaining += length;
+                None
+            }
+            _ => {
+                let file = create()?;
+                file.write_all_at(bytes, 0)?;
+                Some(file)
+            }
+        };
+        if self.segments.pop_back().is_none() {
+            self.buffer.truncate(self.sent);
         }
-        let file = create()?;
-        file.write_all_at(bytes, 0)?;
-        self.push_file(file, 0, bytes.len() as u64, None);
+        if let Some(file) = made {
+            self.push_file(file, 0, length, None);
+        }
         Ok(())
     }
 
@@ -151,6 +167,7 @@ impl Output {
                     }
                     match transport.write_file(file, *offset, *remaining)? {
                         Moved::Some(count) => {
+                            self.taken += count as u64;
                             *offset += count as u64;
                             *remaining -= count as u64;
                             continue;
@@ -168,9 +185,23 @@ impl Output {
                 }
             };
             match moved {
-                Moved::Some(count) => self.sent += count,
-                Moved::Blocked | Moved::Closed => return Ok(Flushed::Blocked),
+                Moved::Some(count) => {
+                    self.taken += count as u64;
+                    self.sent += count;
+                }
+                Moved::Blocked | Moved::Closed => {
+                    self.forget_sent();
+                    return Ok(Flushed::Blocked);
+                }
             }
+        }
+    }
+
+    /// A client that always leaves a little behind must not make the buffer grow for good.
+    fn forget_sent(&mut self) {
+        if self.sent <= self.buffer.len() && self.sent > self.buffer.len() / 2 {
+            self.buffer.drain(..self.sent);
+            self.sent = 0;
         }
     }
 
@@ -231,5 +262,58 @@ impl std::fmt::Debug for Output {
             .field("in_memory", &self.in_memory())
             .field("segments", &self.segments.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    fn pair() -> (Transport, Socket) {
+        let (ours, theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Transport::new(ours), theirs)
+    }
+
+    #[test]
+    fn what_can_t_be_spilled_stays() {
+        let (transport, mut client) = pair();
+        let mut output = Output::default();
+        for piece in ["one", " two", " three"] {
+            output.tail().extend_from_slice(piece.as_bytes());
+            assert!(output.spill(|| Err(io::ErrorKind::StorageFull.into())).is_err());
+        }
+        output.spill(tempfile::tempfile).unwrap();
+        output.tail().extend_from_slice(b" four");
+        output.spill(|| panic!("there is a file already")).unwrap();
+        output.push_owned(Box::new(" five"));
+        output.tail().extend_from_slice(b" six");
+        output.spill(tempfile::tempfile).unwrap();
+        assert_eq!(output.in_memory(), " five".len());
+        assert_eq!(output.flush(&transport).unwrap(), Flushed::Everything);
+        drop(transport);
+        let mut got = String::new();
+        client.read_to_string(&mut got).unwrap();
+        assert_eq!(got, "one two three four five six");
+    }
+
+    #[test]
+    fn a_client_that_always_leaves_a_little_behind_costs_no_more_than_that() {
+        let (transport, mut client) = pair();
+        let mut output = Output::default();
+        let mut taken = vec![0; 64 * 1024];
+        let mut bytes = 0;
+        while bytes < 64 << 20 {
+            output.tail().extend_from_slice(&[b'x'; 60 * 1024]);
+            if output.flush(&transport).unwrap() == Flushed::Blocked {
+                bytes += client.read(&mut taken).unwrap();
+            }
+        }
+        assert_eq!(output.taken() as usize / (1 << 20), 64);
+        assert!(output.buffer.capacity() < 4 << 20, "{}", output.buffer.capacity());
     }
 }

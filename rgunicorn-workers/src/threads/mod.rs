@@ -53,7 +53,7 @@ impl WorkerClass for Threads {
         let recycle_after = boot::recycle_after(&context);
         let pool = Pool::new(application, engine, context.config.threads, recycle_after)
             .map_err(|error| BootError::Boot(format!("cannot make the thread pool: {error}")))?;
-        Ok(Box::new(ThreadsWorker { pool: Arc::new(pool), context, leave_by: None }))
+        Ok(Box::new(ThreadsWorker { pool: Arc::new(pool), context, leaving: false, leave_by: None }))
     }
 }
 
@@ -67,7 +67,9 @@ impl std::fmt::Debug for Threads {
 struct ThreadsWorker {
     pool: Arc<Pool>,
     context: WorkerContext,
-    /// When a graceful stop ends, whatever is still held.
+    /// A graceful stop has begun.
+    leaving: bool,
+    /// When it ends, whatever is still held; none if the clock can't count up to that.
     leave_by: Option<Instant>,
 }
 
@@ -89,12 +91,12 @@ impl Worker for ThreadsWorker {
                 Some(Stop::Quick) => return Ok(self.pool.end()),
                 Some(Stop::Graceful) => {
                     let limit = self.context.config.graceful_timeout;
-                    let by = *self.leave_by.get_or_insert_with(|| {
+                    if !std::mem::replace(&mut self.leaving, true) {
                         // Where the whole server stops, nobody else will answer what waits in the listen queue.
                         self.pool.drain(self.context.slot.arbiter_is_stopping());
-                        Instant::now() + limit
-                    });
-                    if self.pool.is_drained() || by <= Instant::now() {
+                        self.leave_by = Instant::now().checked_add(limit);
+                    }
+                    if self.pool.is_drained() || self.leave_by.is_some_and(|by| by <= Instant::now()) {
                         return Ok(self.pool.end());
                     }
                 }

@@ -129,7 +129,7 @@ impl Pool {
     /// Waits until the engine has something to do, and has it done.
     fn lead<'a>(self: &'a Arc<Self>, mut shared: MutexGuard<'a, Shared>) -> MutexGuard<'a, Shared> {
         let most = shared.engine.prepare_wait(None);
-        shared.leader_until = most.map(|most| Instant::now() + most);
+        shared.leader_until = most.and_then(|most| Instant::now().checked_add(most));
         drop(shared);
         let waited = super::wait_for([self.engine.as_fd(), self.recall.as_fd()], most);
         let mut shared = self.lock();
