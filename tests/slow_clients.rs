@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use rgunicorn_harness::{Server, on_every_class};
 
 fn server(class: &str, arguments: &[&str]) -> Server {
@@ -82,4 +84,30 @@ on_every_class! {
         let response = client.response();
         assert!(!response.whole, "a response that was given up must not look whole");
     }
+}
+
+#[test]
+fn a_request_does_not_wait_for_one_worker_while_another_is_idle() {
+    // On one processor the worker that is woken up for a connection finds a request as well, more often than not.
+    let mut one = CpuSet::new();
+    let all = sched_getaffinity(Pid::from_raw(0)).expect("the processors are known");
+    let first = (0..CpuSet::count()).find(|cpu| all.is_set(*cpu).unwrap_or(false)).expect("there is one");
+    one.set(first).expect("it can be picked");
+    sched_setaffinity(Pid::from_raw(0), &one).expect("it can be used");
+    let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-w", "2", "promises:app"]).start();
+    server.wait_for_log_times("Booting worker", 2);
+    std::thread::sleep(Duration::from_secs(1));
+    let mut held_up = 0;
+    for _ in 0..20 {
+        let mut slow = server.connect();
+        std::thread::sleep(Duration::from_millis(20));
+        let mut quick = server.connect();
+        slow.send("GET /sleep?s=0.4 HTTP/1.1\r\nHost: t\r\n\r\n");
+        let start = Instant::now();
+        assert_eq!(quick.get("/").status, 200);
+        held_up += u32::from(start.elapsed() > Duration::from_millis(300));
+        assert_eq!(slow.response().status, 200);
+    }
+    // A worker may have taken both connections before it knew of a request.
+    assert!(held_up <= 10, "{held_up} of 20 were held up");
 }

@@ -18,6 +18,8 @@ use crate::sys::epoll;
 pub(super) struct Acceptor {
     listeners: Vec<(Listener, Arc<ServerAddress>)>,
     watched: bool,
+    /// Whether a connection wakes up one worker, or each that waits.
+    exclusive: bool,
     paused_until: Option<Instant>,
     /// The listener to ask first next time, so that none starves.
     next: usize,
@@ -27,13 +29,16 @@ impl Acceptor {
     /// How long accepting rests when the process or the system is out of descriptors.
     const PAUSE: Duration = Duration::from_secs(1);
 
-    pub(super) fn new(listeners: Vec<Listener>) -> Self {
+    pub(super) fn new(listeners: Vec<Listener>, accept: Accept) -> Self {
         let shared = |listener: Listener| {
             let address = Arc::new(listener.server_address().clone());
             (listener, address)
         };
         let listeners = listeners.into_iter().map(shared).collect();
-        Acceptor { listeners, watched: false, paused_until: None, next: 0 }
+        // A worker that takes connections only while it is idle may be woken up for one and then have a request to answer
+        // first: another worker must know of the connection as well.
+        let exclusive = accept == Accept::Eagerly;
+        Acceptor { listeners, watched: false, exclusive, paused_until: None, next: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -48,11 +53,11 @@ impl Acceptor {
         self.paused_until
     }
 
-    /// Has the poller tell when a connection waits. Of all the processes that watch a listener, one is woken up.
+    /// Has the poller tell when a connection waits.
     pub(super) fn watch(&mut self, poll: &mio::Poll) -> io::Result<()> {
         if !self.watched {
             for (index, (listener, _)) in self.listeners.iter().enumerate() {
-                epoll::watch_exclusively(poll.as_raw_fd(), listener.as_raw_fd(), LISTENERS - index)?;
+                epoll::watch(poll.as_raw_fd(), listener.as_raw_fd(), LISTENERS - index, self.exclusive)?;
             }
             self.watched = true;
         }

@@ -102,7 +102,7 @@ impl Engine {
         access: Option<AccessLog>,
     ) -> io::Result<Self> {
         let poll = mio::Poll::new()?;
-        let mut acceptor = Acceptor::new(listeners);
+        let mut acceptor = Acceptor::new(listeners, config.accept);
         acceptor.watch(&poll)?;
         Ok(Engine {
             poll,

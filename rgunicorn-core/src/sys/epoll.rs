@@ -1,4 +1,4 @@
-//! What mio leaves out of epoll: one watcher woken up for each connection, of all the processes that watch a listener.
+//! What mio leaves out of epoll: watches that wake up one of all the processes that watch a listener.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -17,13 +17,13 @@ fn control(
     }
 }
 
-/// Watches a listener for connections, level-triggered, under `token`; of all epoll instances that watch it so, one or
-/// a few are woken up (`EPOLLEXCLUSIVE`).
+/// Watches a listener for connections, level-triggered, under `token`. Of all epoll instances that watch it, each is woken
+/// up; of those that watch it exclusively, one or a few are (`EPOLLEXCLUSIVE`).
 ///
 /// # Errors
 /// Those of `epoll_ctl(2)`.
-pub fn watch_exclusively(epoll: RawFd, listener: RawFd, token: usize) -> io::Result<()> {
-    let events = (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32;
+pub fn watch(epoll: RawFd, listener: RawFd, token: usize, exclusive: bool) -> io::Result<()> {
+    let events = (libc::EPOLLIN | if exclusive { libc::EPOLLEXCLUSIVE } else { 0 }) as u32;
     control(epoll, libc::EPOLL_CTL_ADD, listener, Some(libc::epoll_event { events, u64: token as u64 }))
 }
 
