@@ -12,7 +12,9 @@ fn build() -> Builder {
 fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in files {
-        std::fs::write(directory.path().join(name), text).unwrap();
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
     }
     directory
 }
@@ -128,6 +130,19 @@ on_every_class! {
         for _ in 0..10 {
             let answer = server.connect().get("/").text();
             assert_eq!(answer, format!("loaded by {}", server.pid()));
+        }
+    }
+
+    fn modules_are_found_where_the_server_was_started_and_where_it_went(class: &str) {
+        let file = directory(&[("shared.py", "ANSWER = b'from the start'\n"), (
+            "site/there.py",
+            "import shared\n\ndef app(environ, start_response):\n    start_response('200 OK', [])\n    \
+             return [shared.ANSWER]\n",
+        )]);
+        for preload in [&[][..], &["--preload"]] {
+            let server = build().directory(file.path()).args(["--chdir", "site", "-k", class])
+                .args(preload.iter().copied()).args(["there:app"]).start();
+            assert_eq!(server.connect().get("/").text(), "from the start", "{preload:?}");
         }
     }
 

@@ -120,11 +120,7 @@ fn in_child(work: impl FnOnce()) -> nix::Result<Pid> {
 
 /// The child's part: executes the file, and writes the outcome to the pipe.
 fn run(location: &str, directory: &Path, environment: Option<&Environment>, pipe: &OwnedFd) {
-    let startup = Startup {
-        argv: env::args_os().collect(),
-        directory: directory.to_path_buf(),
-        pythonpath: Vec::new(),
-    };
+    let startup = Startup { argv: env::args_os().collect(), path: vec![directory.to_path_buf()] };
     let location = match path_of(location) {
         Some(path) => directory.join(path).to_string_lossy().into_owned(),
         None => location.to_string(),
