@@ -115,6 +115,16 @@ fn check_config_checks() {
     assert!(error.contains("nowhere"), "{error}");
 }
 
+#[test]
+fn the_fault_of_a_broken_file_is_said_in_one_line() {
+    let file = directory(&[("conf.py", "workers = (\n")]);
+    let (status, _, error) = build().directory(file.path()).args(["-c", "conf.py", "promises:app"]).run();
+    assert_eq!(status, Some(1), "{error}");
+    let last = error.trim_end().lines().last().unwrap_or_default();
+    assert!(last.starts_with("Error: configuration file") && last.contains("SyntaxError"), "{error}");
+    assert_eq!(error.matches("workers = (").count(), 1, "{error}");
+}
+
 on_every_class! {
     fn the_configuration_file_that_people_have_works_unchanged(class: &str) {
         let file = examples().join("gunicorn-cfg.py");

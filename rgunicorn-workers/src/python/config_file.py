@@ -22,7 +22,9 @@ def evaluate(location, output):
         outcome["error"] = f"it called sys.exit({'' if end.code is None else repr(end.code)})"
     except BaseException as error:
         show(error)
-        outcome["error"] = "".join(traceback.format_exception_only(type(error), error)).strip()
+        # The last line: a syntax error has several, and all have been printed.
+        lines = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
+        outcome["error"] = lines[-1].strip()
     else:
         # What Python itself puts there is between double underscores.
         names = [name for name in space if not (name.startswith("__") and name.endswith("__"))]
