@@ -116,6 +116,20 @@ fn check_config_checks() {
 }
 
 #[test]
+fn the_check_is_made_where_and_as_the_application_would_run() {
+    let file = directory(&[
+        ("site/data", ""),
+        (
+            "site/here.py",
+            "import os\nopen('data').close()\nassert os.environ['GREETING'] == 'hello'\napp = print\n",
+        ),
+    ]);
+    let arguments = ["--check-config", "--chdir", "site", "-e", "GREETING=hello", "here:app"];
+    let (status, _, error) = build().directory(file.path()).args(arguments).run();
+    assert_eq!(status, Some(0), "{error}");
+}
+
+#[test]
 fn the_fault_of_a_broken_file_is_said_in_one_line() {
     let file = directory(&[("conf.py", "workers = (\n")]);
     let (status, _, error) = build().directory(file.path()).args(["-c", "conf.py", "promises:app"]).run();
