@@ -12,7 +12,9 @@ fn build() -> Builder {
 fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in files {
-        std::fs::write(directory.path().join(name), text).unwrap();
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
     }
     directory
 }
@@ -113,6 +115,30 @@ fn check_config_checks() {
     assert!(error.contains("nowhere"), "{error}");
 }
 
+#[test]
+fn the_check_is_made_where_and_as_the_application_would_run() {
+    let file = directory(&[
+        ("site/data", ""),
+        (
+            "site/here.py",
+            "import os\nopen('data').close()\nassert os.environ['GREETING'] == 'hello'\napp = print\n",
+        ),
+    ]);
+    let arguments = ["--check-config", "--chdir", "site", "-e", "GREETING=hello", "here:app"];
+    let (status, _, error) = build().directory(file.path()).args(arguments).run();
+    assert_eq!(status, Some(0), "{error}");
+}
+
+#[test]
+fn the_fault_of_a_broken_file_is_said_in_one_line() {
+    let file = directory(&[("conf.py", "workers = (\n")]);
+    let (status, _, error) = build().directory(file.path()).args(["-c", "conf.py", "promises:app"]).run();
+    assert_eq!(status, Some(1), "{error}");
+    let last = error.trim_end().lines().last().unwrap_or_default();
+    assert!(last.starts_with("Error: configuration file") && last.contains("SyntaxError"), "{error}");
+    assert_eq!(error.matches("workers = (").count(), 1, "{error}");
+}
+
 on_every_class! {
     fn the_configuration_file_that_people_have_works_unchanged(class: &str) {
         let file = examples().join("gunicorn-cfg.py");
@@ -128,6 +154,19 @@ on_every_class! {
         for _ in 0..10 {
             let answer = server.connect().get("/").text();
             assert_eq!(answer, format!("loaded by {}", server.pid()));
+        }
+    }
+
+    fn modules_are_found_where_the_server_was_started_and_where_it_went(class: &str) {
+        let file = directory(&[("shared.py", "ANSWER = b'from the start'\n"), (
+            "site/there.py",
+            "import shared\n\ndef app(environ, start_response):\n    start_response('200 OK', [])\n    \
+             return [shared.ANSWER]\n",
+        )]);
+        for preload in [&[][..], &["--preload"]] {
+            let server = build().directory(file.path()).args(["--chdir", "site", "-k", class])
+                .args(preload.iter().copied()).args(["there:app"]).start();
+            assert_eq!(server.connect().get("/").text(), "from the start", "{preload:?}");
         }
     }
 

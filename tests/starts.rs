@@ -65,6 +65,7 @@ on_every_class! {
         for (application, complaint) in [
             ("nowhere:app", "ModuleNotFoundError"), ("promises:nothing", "nothing"),
             ("broken:app", "RuntimeError: broken at import"), ("promises:closed", "can't be called"),
+            ("unset:app", "ValueError: SECRET_KEY is not set"), (":app", "no module name"),
         ] {
             let (status, _, error) = run(&["-k", class, application]);
             assert_eq!(status, Some(4), "{application}: {error}");

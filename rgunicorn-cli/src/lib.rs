@@ -95,9 +95,7 @@ impl Cli {
         if config.print_config {
             print(&format!("{}\n", config::print(&config)));
         }
-        if config.print_config || config.check_config {
-            return Ok(self.check_application(&config));
-        }
+        let only_check = config.print_config || config.check_config;
         let hooks = Arc::clone(&self.hooks);
         let reload = move || match config::load(&sources, &*self.python)? {
             Outcome::Loaded(loaded) => self.check(*loaded, |warning| tracing::warn!("{warning}")),
@@ -105,7 +103,8 @@ impl Cli {
                 Err(ConfigError::Usage("--help or --version where settings are read again".into()))
             }
         };
-        Ok(Arbiter::new(config, class, hooks, Box::new(reload)).run())
+        let arbiter = Arbiter::new(config, class, hooks, Box::new(reload));
+        Ok(if only_check { check(&arbiter) } else { arbiter.run() })
     }
 
     /// Picks the class, and asks everybody whether they can do what is asked for.
@@ -124,15 +123,15 @@ impl Cli {
         self.hooks.check(&config)?;
         Ok((config, class))
     }
+}
 
-    /// Loads the application to see whether it can be, as `--check-config` asks for: gunicorn's exit status, 1 if not.
-    fn check_application(&self, config: &Config) -> i32 {
-        match self.hooks.preload(config) {
-            Ok(()) => 0,
-            Err(error) => {
-                eprintln!("\nError while loading the application:\n\n{error}");
-                1
-            }
+/// Loads the application to see whether it can be, as `--check-config` asks for: gunicorn's exit status, 1 if not.
+fn check(arbiter: &Arbiter) -> i32 {
+    match arbiter.check() {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("\nError while loading the application:\n\n{error}");
+            1
         }
     }
 }

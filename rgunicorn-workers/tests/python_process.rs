@@ -55,7 +55,7 @@ fn the_part_of_a_child() {
 
 fn start() {
     let argv = ["gunicorn", "-X", "utf8", "run:app"].map(Into::into).to_vec();
-    let startup = Startup { argv, directory: std::env::temp_dir(), pythonpath: Vec::new() };
+    let startup = Startup { argv, path: vec![std::env::temp_dir()] };
     interpreter::start(Environment::find().as_ref(), &startup).unwrap();
 }
 

@@ -38,7 +38,7 @@ use crate::scoreboard::Scoreboard;
 use crate::sys::clock::monotonic_ms;
 use crate::sys::environment::Overlay;
 use crate::sys::signals::{self, Signal, SignalPipe};
-use crate::worker::{Lifeline, Stop, WorkerClass};
+use crate::worker::{BootError, Lifeline, Stop, WorkerClass};
 use generation::Generation;
 use pidfile::Pidfile;
 use spawn::Birth;
@@ -66,6 +66,15 @@ impl Arbiter {
     /// An arbiter for workers of `class`. `reload` is asked for new settings, and the class that they name, on SIGHUP.
     pub fn new(config: Config, class: Arc<dyn WorkerClass>, hooks: Arc<dyn Hooks>, reload: Reload) -> Self {
         Arbiter { config, class, hooks, reload }
+    }
+
+    /// Loads the application, in the directory and the environment that the settings ask for, and goes no further
+    /// (gunicorn: `check_config`). As [`run`](Self::run), this takes over the process.
+    ///
+    /// # Errors
+    /// Why it can't be loaded.
+    pub fn check(&self) -> Result<(), BootError> {
+        start::check(&self.config, &*self.hooks)
     }
 
     /// Runs until a signal says stop; answers the exit status: 0, or 1 if it could not start, or 3 or 4 if the first

@@ -10,7 +10,8 @@ use super::generation::{Generation, unlink_all_but};
 use super::pidfile::{Pidfile, PidfileError};
 use super::workers::Workers;
 use super::{Arbiter, Master, daemon};
-use crate::config::ConfigError;
+use crate::config::{self, Config, ConfigError};
+use crate::hooks::Hooks;
 use crate::log::{self, LogError};
 use crate::scoreboard::Scoreboard;
 use crate::socket::{BindError, Listener};
@@ -62,10 +63,9 @@ impl Master {
         if config.daemon {
             daemon::detach(config.enable_stdio_inheritance).map_err(StartError::Daemon)?;
         }
+        log_settings(&config);
         tracing::info!("Starting rgunicorn {VERSION}");
-        environment::set("SERVER_SOFTWARE", SERVER_SOFTWARE.as_ref());
-        let mut overlay = Overlay::default();
-        overlay.replace(&config.raw_env);
+        let overlay = furnish(&config);
         let mut master = Master {
             hooks,
             reload,
@@ -105,7 +105,7 @@ impl Master {
     }
 
     /// Loads the application into this process, where the settings ask for it and it wasn't done yet.
-    pub(super) fn preload(&mut self, config: &crate::config::Config) -> Result<(), BootError> {
+    pub(super) fn preload(&mut self, config: &Config) -> Result<(), BootError> {
         if config.preload_app && !self.preloaded {
             self.hooks.preload(config)?;
             self.preloaded = true;
@@ -122,6 +122,26 @@ impl Master {
             pidfile.unlink();
         }
     }
+}
+
+/// Loads the application, and nothing else.
+pub(super) fn check(config: &Config, hooks: &dyn Hooks) -> Result<(), BootError> {
+    enter(&config.chdir).map_err(|error| BootError::Boot(error.to_string()))?;
+    furnish(config);
+    hooks.preload(config)
+}
+
+/// Every setting, for the debug log.
+pub(super) fn log_settings(config: &Config) {
+    tracing::debug!("Current configuration:\n  {}", config::print(config).replace('\n', "\n  "));
+}
+
+/// Sets the environment variables that applications are to find.
+fn furnish(config: &Config) -> Overlay {
+    environment::set("SERVER_SOFTWARE", SERVER_SOFTWARE.as_ref());
+    let mut overlay = Overlay::default();
+    overlay.replace(&config.raw_env);
+    overlay
 }
 
 /// Makes `directory` the working directory.

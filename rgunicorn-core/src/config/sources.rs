@@ -58,7 +58,7 @@ impl Sources {
 
 /// The current directory; by the name the shell has for it, so that a path through a symbolic link (which deployments
 /// switch) stays one.
-fn current_directory() -> PathBuf {
+pub fn current_directory() -> PathBuf {
     let real = env::current_dir().unwrap_or_else(|_| "/".into());
     let same = |path: &PathBuf| match (path.metadata(), real.metadata()) {
         (Ok(a), Ok(b)) => path.is_absolute() && (a.dev(), a.ino()) == (b.dev(), b.ino()),

@@ -80,11 +80,7 @@ fn in_child(work: impl FnOnce()) -> nix::Result<Pid> {
 
 /// The child's part: executes the file, and writes the outcome to the pipe.
 fn run(location: &PythonLocation, directory: &Path, environment: Option<&Environment>, pipe: &OwnedFd) {
-    let startup = Startup {
-        argv: env::args_os().collect(),
-        directory: directory.to_path_buf(),
-        pythonpath: Vec::new(),
-    };
+    let startup = Startup { argv: env::args_os().collect(), path: vec![directory.to_path_buf()] };
     let (file, module) = match location {
         PythonLocation::File(path) => (Some(path.as_os_str()), None),
         PythonLocation::Module(name) => (None, Some(name.as_str())),

@@ -35,10 +35,8 @@ use super::failure;
 pub struct Startup {
     /// `sys.argv`.
     pub argv: Vec<OsString>,
-    /// The directory that comes first on `sys.path` (gunicorn: `chdir`), absolute; none if empty.
-    pub directory: PathBuf,
-    /// Put in front of `sys.path`, one after the other (gunicorn: `pythonpath`).
-    pub pythonpath: Vec<PathBuf>,
+    /// Put in front of `sys.path`, one after the other, so that the last comes first; absolute.
+    pub path: Vec<PathBuf>,
 }
 
 /// Why Python could not be started.
@@ -177,8 +175,7 @@ fn set_up(py: Python<'_>, startup: &Startup) -> PyResult<()> {
     py.import("threading")?;
     let path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
     let absolute = py.import("os")?.getattr("path")?.getattr("abspath")?;
-    let entries = Some(&startup.directory).filter(|directory| !directory.as_os_str().is_empty());
-    for entry in entries.into_iter().chain(&startup.pythonpath) {
+    for entry in &startup.path {
         let entry = absolute.call1((entry.as_os_str(),))?;
         if !path.contains(&entry)? {
             path.insert(0, entry)?;
@@ -342,11 +339,7 @@ mod tests {
     #[test]
     fn starting_again_adds_to_the_search_path_once() {
         attached(|py| {
-            let startup = Startup {
-                directory: "/srv/app".into(),
-                pythonpath: vec!["/srv/lib".into()],
-                ..Default::default()
-            };
+            let startup = Startup { path: vec!["/srv/app".into(), "/srv/lib".into()], ..Default::default() };
             set_up(py, &startup).unwrap();
             set_up(py, &startup).unwrap();
             let path: Vec<String> = py.import("sys").unwrap().getattr("path").unwrap().extract().unwrap();

@@ -84,8 +84,11 @@ def import_module(name, target):
             module = os.path.normpath(name)[:-3].replace(os.sep, ".")
             raise Problem(f"{name!r} is a file, and a module is needed: is it '{module}:{target}'?") from None
         raise error
-    except ValueError:
-        raise Problem(f"{name!r} is no module name") from None
+    except ValueError as error:
+        # Raised by the call itself, not by the module: there is no name.
+        if error.__traceback__.tb_next is None:
+            raise Problem(f"{name!r} is no module name") from None
+        raise
 
 
 def make(factory, call, text):

@@ -1,11 +1,12 @@
 //! Makes the application in each worker, or once in the arbiter with `--preload`.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use rgunicorn_core::app::{Application, Loader};
-use rgunicorn_core::config::{Config, ConfigError};
+use rgunicorn_core::config::{Config, ConfigError, current_directory};
 use rgunicorn_core::hooks::Hooks;
 use rgunicorn_core::worker::{BootError, WorkerContext};
 
@@ -19,22 +20,26 @@ const EXIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Loads WSGI applications; the [`Loader`], and the arbiter's [`Hooks`]. One value, shared by its clones, is to be both,
 /// so that what the arbiter has preloaded is what the workers serve.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct WsgiLoader {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    /// Where the server was started. Modules are found there also where `chdir` leads elsewhere, as gunicorn does it.
+    home: PathBuf,
     /// Found once, by the arbiter, so that no worker has to ask a launcher script again.
     environment: OnceLock<Option<Environment>>,
     preloaded: std::sync::Mutex<Option<Py<PyAny>>>,
 }
 
 impl WsgiLoader {
-    /// A loader for the application that the configuration names.
+    /// A loader for the application that the configuration names. To be made before the process changes its directory.
+    #[expect(clippy::new_without_default, reason = "it depends on where it is called")]
     pub fn new() -> Self {
-        Self::default()
+        let (environment, preloaded) = Default::default();
+        WsgiLoader { shared: Arc::new(Shared { home: current_directory(), environment, preloaded }) }
     }
 
     fn environment(&self) -> Option<&Environment> {
@@ -48,8 +53,9 @@ impl WsgiLoader {
             true => config.chdir.clone(),
             false => std::env::current_dir().unwrap_or_default(),
         };
-        let startup =
-            Startup { argv: std::env::args_os().collect(), directory, pythonpath: config.pythonpath.clone() };
+        let mut path = vec![self.shared.home.clone(), directory];
+        path.extend(config.pythonpath.iter().cloned());
+        let startup = Startup { argv: std::env::args_os().collect(), path };
         interpreter::start(self.environment(), &startup)
             .map_err(|error| BootError::Boot(error.to_string()))?;
         let Some(name) = config.wsgi_app.as_deref() else {
