@@ -67,6 +67,16 @@ on_every_class! {
         assert!(line.starts_with("127.0.0.1 - - [") && line.ends_with(" \"-\" \"test\""), "{line}");
     }
 
+    fn the_debug_level_shows_the_settings_and_each_request(class: &str) {
+        let server = build(class).args(["--log-level", "debug"]).start();
+        server.connect().get("/lines?of=text");
+        server.wait_for_log("[DEBUG] GET /lines\n");
+        let log = server.log();
+        for part in ["[DEBUG] Current configuration:\n  access_log_format ", "\n  workers ", "\n  timeout "] {
+            assert!(log.contains(part), "{part:?} is missing in {log}");
+        }
+    }
+
     fn no_line_is_lost_at_exit(class: &str) {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("access");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Master;
 use super::generation::{Generation, unlink_all_but};
 use super::pidfile::Pidfile;
-use super::start::{StartError, enter};
+use super::start::{StartError, enter, log_settings};
 use crate::log;
 use crate::sys::clock::monotonic_ms;
 use crate::sys::title;
@@ -39,6 +39,7 @@ impl Master {
         self.hooks.check(&config)?;
         log::setup(&config)?;
         log::reopen();
+        log_settings(&config);
         self.preload(&config).map_err(StartError::Preload)?;
         let listeners = self.current.listeners_for(&config)?;
         self.generations += 1;

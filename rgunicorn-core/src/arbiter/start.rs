@@ -10,7 +10,7 @@ use super::generation::{Generation, unlink_all_but};
 use super::pidfile::{Pidfile, PidfileError};
 use super::workers::Workers;
 use super::{Arbiter, Master, daemon};
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError};
 use crate::hooks::Hooks;
 use crate::log::{self, LogError};
 use crate::scoreboard::Scoreboard;
@@ -63,6 +63,7 @@ impl Master {
         if config.daemon {
             daemon::detach(config.enable_stdio_inheritance).map_err(StartError::Daemon)?;
         }
+        log_settings(&config);
         tracing::info!("Starting rgunicorn {VERSION}");
         let overlay = furnish(&config);
         let mut master = Master {
@@ -128,6 +129,11 @@ pub(super) fn check(config: &Config, hooks: &dyn Hooks) -> Result<(), BootError>
     enter(&config.chdir).map_err(|error| BootError::Boot(error.to_string()))?;
     furnish(config);
     hooks.preload(config)
+}
+
+/// Every setting, for the debug log.
+pub(super) fn log_settings(config: &Config) {
+    tracing::debug!("Current configuration:\n  {}", config::print(config).replace('\n', "\n  "));
 }
 
 /// Sets the environment variables that applications are to find.

@@ -299,9 +299,12 @@ impl Connection {
         self.phase = Phase::Ready;
         self.whole = true;
         self.started = now;
+        let bytes = self.input.get(self.begin..).unwrap_or(&[]);
+        let (method, path) = (self.head.method.of(bytes), self.head.path.of(bytes));
+        tracing::debug!("{} {}", String::from_utf8_lossy(method), String::from_utf8_lossy(path));
         let circumstances = Circumstances {
             version: self.head.version,
-            head_request: self.head.method.of(self.input.get(self.begin..).unwrap_or(&[])) == b"HEAD",
+            head_request: method == b"HEAD",
             keep_alive: self.head.keep_alive && !config.keepalive.is_zero(),
             known_length: None,
         };
