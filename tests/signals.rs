@@ -85,7 +85,9 @@ on_every_class! {
         for client in &mut queued {
             assert_eq!(client.response().status, 200);
         }
+        let answered = Instant::now();
         assert_eq!(server.wait().code(), Some(0));
+        assert!(answered.elapsed() < Duration::from_secs(5), "{:?}", answered.elapsed());
     }
 
     fn term_does_not_wait_longer_than_the_graceful_timeout(class: &str) {

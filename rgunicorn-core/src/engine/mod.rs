@@ -150,7 +150,14 @@ impl Engine {
 
     /// Whether a turn has something to do without waiting.
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.again.is_empty()
+        !self.ready.is_empty() || !self.again.is_empty() || self.may_empty_queue()
+    }
+
+    /// Whether the next turn takes another connection from the listen queue, or finds that none is left: no event tells
+    /// of that.
+    fn may_empty_queue(&self) -> bool {
+        let full = self.places.len() >= self.config.worker_connections;
+        self.draining && !self.acceptor.is_closed() && !full && self.acceptor.paused_until().is_none()
     }
 
     /// Whether the last [`wait`](Self::wait) found something.
