@@ -54,8 +54,9 @@ on_every_class! {
     }
 
     fn reuse_port_works(class: &str) {
-        let server = build(class).args(["--reuse-port", "-w", "2"]).start();
-        server.wait_for_workers(2);
+        // Each worker listens for itself, from its boot on.
+        let server = build(class).args(["--reuse-port", "-w", "2", "--log-level", "debug"]).start();
+        server.wait_for_log_times("is ready", 2);
         for _ in 0..10 {
             assert_eq!(server.connect().get("/").status, 200);
         }

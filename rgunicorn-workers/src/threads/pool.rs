@@ -49,6 +49,8 @@ struct Shared {
     /// Until when the leader waits if nothing happens; none for ever.
     leader_until: Option<Instant>,
     sleeping: usize,
+    /// Those that were woken or started and have not come to take a role yet.
+    coming: usize,
     threads: usize,
     recycle_after: Option<u64>,
     /// How to end, if one of the threads has found that the worker must.
@@ -73,6 +75,7 @@ impl Pool {
                 standing_by: false,
                 leader_until: None,
                 sleeping: 0,
+                coming: 0,
                 threads: 0,
                 recycle_after,
                 exit: None,
@@ -98,6 +101,7 @@ impl Pool {
             pool.application.live(&mut || pool.live());
         })?;
         shared.threads += 1;
+        shared.coming += 1;
         Ok(())
     }
 
@@ -108,6 +112,7 @@ impl Pool {
     /// The life of a thread, from one role to the next. Without the application's lock.
     fn live(self: &Arc<Self>) {
         let mut shared = self.lock();
+        shared.coming = shared.coming.saturating_sub(1);
         while !shared.over {
             if shared.engine.queued() > 0 && !shared.standing_by {
                 shared.standing_by = true;
@@ -122,6 +127,7 @@ impl Pool {
                 shared.sleeping += 1;
                 shared = self.role_is_free.wait(shared).unwrap_or_else(PoisonError::into_inner);
                 shared.sleeping -= 1;
+                shared.coming = shared.coming.saturating_sub(1);
             }
         }
     }
@@ -179,10 +185,11 @@ impl Pool {
             0 => !shared.leading,
             _ => !shared.standing_by,
         };
-        if !needed {
+        if !needed || shared.coming > 0 {
             return;
         }
         if shared.sleeping > 0 {
+            shared.coming += 1;
             self.role_is_free.notify_one();
         } else if shared.threads < self.most
             && let Err(error) = self.spawn(shared)
