@@ -1,6 +1,7 @@
 """The rounds: A B C, A B C, …, so that what disturbs the machine for a while disturbs all alike."""
 
 import os
+import shlex
 import statistics
 import tempfile
 import time
@@ -124,7 +125,7 @@ def check_log(path: Path, requests: int) -> None:
 
 def shown(command: list, start: servers.Start) -> str:
     """The command line as a reader would type it."""
-    words = " ".join(map(str, command))
+    words = shlex.join(map(str, command))
     for long, short in (
         (f"{HERE}/", ""), (f"{start.bin}/", ""), (str(start.rgunicorn), "rgunicorn"), (str(start.bin.parent), "VENV"),
         (str(start.directory), "DIR"), (str(start.port), "PORT"),

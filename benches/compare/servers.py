@@ -72,13 +72,12 @@ def uwsgi(s: Start) -> list:
     # A connection that is kept alive holds its thread: fewer threads than connections, and some clients starve.
     # `--http11-socket` doesn't heed `Connection: close`, so where that is asked for the plain socket serves.
     closes = s.workload.close or s.workload.beside_busy
+    socket = ["--http-socket", s.at, "--add-header", "Connection: close"] if closes else ["--http11-socket", s.at]
     count = s.workload.threads if closes else max(s.workload.threads, s.workload.connections)
     threads = ["--enable-threads", "--threads", count] if count > 1 else []
     return [
-        s.bin / "uwsgi", *(["--http-socket", s.at, "--add-header", "Connection: close"] if closes else ["--http11-socket", s.at]),
-         "--master", "--processes", 1, *threads, "--listen", 128,
-        "--disable-logging", "--die-on-term", "--need-app", "--virtualenv", s.bin.parent,
-        "--module", s.workload.app,
+        s.bin / "uwsgi", *socket, "--master", "--processes", 1, *threads, "--listen", 128,
+        "--disable-logging", "--die-on-term", "--need-app", "--virtualenv", s.bin.parent, "--module", s.workload.app,
     ]
 
 
