@@ -1,0 +1,85 @@
+"""The workloads: what is asked for, how, and of which servers."""
+
+from dataclasses import dataclass
+
+from apps import TEN_KB
+
+HELLO = b"Hello, world!\n"
+
+
+@dataclass(frozen=True)
+class Workload:
+    key: str
+    title: str
+    servers: tuple[str, ...]
+    """Keys of servers.py; the first is what the others' ratios are against."""
+    app: str = "apps:hello"
+    expect: bytes | None = HELLO
+    """The body that the answer must have; None: what was sent."""
+    method: str = "GET"
+    body: bytes = b""
+    path: str = "/"
+    connections: int = 64
+    threads: int = 1
+    """For servers with threads, where their row doesn't say how many."""
+    depth: int = 1
+    close: bool = False
+    beside_busy: bool = False
+    note: str = ""
+
+
+RGUNICORN = ("rgunicorn-event", "rgunicorn-threads")
+C_AND_RUST = ("granian", "uwsgi", "bjoern", "fastwsgi")
+GUNICORN = ("gunicorn-gevent", "gunicorn-gthread", "gunicorn-sync")
+PLAIN = (*RGUNICORN, *C_AND_RUST, "uvicorn", *GUNICORN)
+FRAMEWORK = (*RGUNICORN, *C_AND_RUST, *GUNICORN)
+THREADED = ("rgunicorn-threads", "granian", "uwsgi", "gunicorn-gthread")
+
+ALL = (
+    Workload(
+        "hello", "Hello world, 64 keep-alive connections",
+        ("rgunicorn-event", "rgunicorn-threads", "rgunicorn-sync", "nginx", *PLAIN[2:]),
+    ),
+    Workload("10kb", "A 10 KB answer, 64 connections", PLAIN, app="apps:ten_kb", expect=TEN_KB),
+    Workload(
+        "echo", "A 10 KB POST echoed, 64 connections", PLAIN,
+        app="apps:echo", expect=None, method="POST", body=TEN_KB,
+    ),
+    Workload(
+        "pipeline", "Hello world, pipelined 16 deep, 64 connections",
+        (*RGUNICORN, "nginx", *C_AND_RUST, "uvicorn", "gunicorn-gevent", "gunicorn-gthread"), depth=16,
+        note="wrk can't tell the latency of pipelined requests. A server that doesn't answer all 16 isn't timed.",
+    ),
+    Workload(
+        "flask", "A Flask JSON view, 64 connections", FRAMEWORK, app="flask_app:app",
+        expect=b'{"message":"Hello from Flask","path":"/","scheme":"http"}\n',
+    ),
+    Workload(
+        "django", "A Django JSON view, 64 connections", FRAMEWORK, app="django_app:application",
+        expect=b'{"message": "Hello from Django", "path": "/", "secure": false}',
+    ),
+    Workload(
+        "sleep", "A handler that sleeps 10 ms, 200 connections, 200 threads", (*THREADED, "gunicorn-gevent"),
+        app="apps:sleep", expect=b"slept\n", connections=200, threads=200,
+        note="The ideal is 20,000 requests a second. Gevent has greenlets, as many as connections.",
+    ),
+    Workload(
+        "close", "A connection a request, 64 at a time",
+        ("rgunicorn-sync", "rgunicorn-event", "nginx", *C_AND_RUST, "gunicorn-sync"), close=True,
+    ),
+    Workload(
+        "log", "Access log to a file, 64 connections", ("rgunicorn-event", "rgunicorn-event-log"),
+        note="The log must have a line for each request, or the row isn't shown.",
+    ),
+    Workload(
+        "curve", "Hello world by number of threads, 64 connections",
+        tuple(f"rgunicorn-threads-{n}" for n in (1, 4, 64, 200)),
+    ),
+    Workload(
+        "busy", "Quick requests beside two that compute, 20 threads", THREADED,
+        app="apps:busy", expect=b"done\n", threads=20, beside_busy=True,
+        note="Two clients ask, each again and again, for an answer that takes 1 s of computing; beside them 50 quick "
+        "requests a second are sent on time, each on a connection of its own, whether or not the last was answered. "
+        "Latency is that of the quick ones, from the moment at which they were due.",
+    ),
+)
