@@ -75,6 +75,71 @@ def digest(environ, start_response):
     return text(start_response, f"{total} {sha.hexdigest()}")
 
 
+def count(environ, start_response):
+    """Reads the whole body in pieces: its length, and the most memory that this process ever had."""
+    total = 0
+    while piece := environ["wsgi.input"].read(256 * 1024):
+        total += len(piece)
+    with open("/proc/self/status") as status:
+        peak = next(line.split()[1] for line in status if line.startswith("VmHWM"))
+    return text(start_response, f"{total} {peak} {json.dumps(open_files())}")
+
+
+def open_files():
+    """The regular files that this process has open and that have no name any more."""
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+        except OSError:
+            pass
+    return [link for link in links if link.startswith("/") and link.endswith("(deleted)") and not link.startswith("/memfd:")]
+
+
+def ignore(environ, start_response):
+    """Answers without reading the body."""
+    return text(start_response, "ignored\n")
+
+
+def echo_stream(environ, start_response):
+    """Sends back what comes as it comes."""
+    source = environ["wsgi.input"]
+    start_response("200 OK", list(TEXT))
+    return iter(lambda: source.read1(), b"")
+
+
+late = []
+
+
+def read_late(environ, start_response):
+    """Answers at once, and goes on reading the body in another thread."""
+    source = environ["wsgi.input"]
+
+    def work():
+        try:
+            late.append(len(source.read()))
+        except Exception as error:
+            late.append(f"{type(error).__name__}: {error}")
+
+    first = len(source.read(10))
+    late.clear()
+    threading.Timer(float(query(environ, "s", "0")), work).start()
+    return text(start_response, str(first))
+
+
+def show_late(environ, start_response):
+    return text(start_response, json.dumps(late))
+
+
+def caught(environ, start_response):
+    """Has an answer of its own where the body can't be read."""
+    try:
+        environ["wsgi.input"].read()
+    except OSError as error:
+        return text(start_response, f"{type(error).__name__}: {error}", "499 Caught")
+    return text(start_response, "read\n")
+
+
 def lines(environ, start_response):
     source = environ["wsgi.input"]
     first = source.readline()
@@ -287,11 +352,14 @@ def interpreter(environ, start_response):
 
 ROUTES = {
     "/": hello,
+    "/caught": caught,
     "/closed": show_closed,
     "/complain": complain,
     "/compute": compute,
+    "/count": count,
     "/digest": digest,
     "/echo": echo,
+    "/echo-stream": echo_stream,
     "/environ": show_environ,
     "/fail-early": fail_early,
     "/fail-late": fail_late,
@@ -299,9 +367,11 @@ ROUTES = {
     "/hang": hang,
     "/hits": count_hits,
     "/hop-by-hop": hop_by_hop,
+    "/ignore": ignore,
     "/injected": injected,
     "/interpreter": interpreter,
     "/keep": keep,
+    "/late": show_late,
     "/lazy": lazy,
     "/leave": leave,
     "/lines": lines,
@@ -309,6 +379,7 @@ ROUTES = {
     "/orphan": orphan,
     "/pid": pid,
     "/processes": processes,
+    "/read-late": read_late,
     "/replaced": replaced,
     "/sleep": sleep,
     "/stamp": stamp,

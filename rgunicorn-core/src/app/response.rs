@@ -13,7 +13,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::{AppError, SpoolLimits};
-use crate::engine::{EngineConfig, Flushed, Output, Transport, guard};
+use crate::engine::{EngineConfig, Flushed, Output, Transport, Upload, guard};
 use crate::http::response::Circumstances;
 use crate::http::{Framing, InvalidResponse, Refusal, ResponseHead, Version};
 
@@ -113,6 +113,8 @@ pub struct Response {
     owed: u64,
     keep_alive: bool,
     body: Option<Box<dyn BodyStream>>,
+    /// The request's body, if it is still arriving.
+    upload: Option<Arc<Upload>>,
     output: Output,
     body_bytes: u64,
     /// Bytes that the application supplied and that could not be sent.
@@ -270,6 +272,9 @@ impl Response {
             Circumstances { version: Version::HTTP_11, head_request: false, keep_alive: false, known_length };
         let mut circumstances = Circumstances { known_length, ..self.circumstances.unwrap_or(unknown) };
         circumstances.keep_alive &= !self.leaving.is_some_and(|leaving| leaving());
+        if let Some(upload) = self.upload.take() {
+            circumstances.keep_alive &= upload.response_begins();
+        }
         let (framing, keep_alive) = self.head.finish(self.output.tail(), &circumstances);
         if let Framing::Length(length) = framing {
             self.owed = length;
@@ -389,9 +394,15 @@ impl Response {
         self.owed = 0;
         self.keep_alive = false;
         self.body = None;
+        self.upload = None;
         self.body_bytes = 0;
         self.surplus = 0;
         self.variables.clear();
+    }
+
+    /// Says that the request's body arrives while the application runs.
+    pub(crate) fn set_upload(&mut self, upload: Arc<Upload>) {
+        self.upload = Some(upload);
     }
 
     /// Has the head, unless it was sent, say that the connection ends with this response.
@@ -462,6 +473,17 @@ impl Response {
         self.output.clear();
     }
 
+    /// Answers that the request can't be accepted, though the application was called. Nothing was sent yet.
+    pub(crate) fn refuse(&mut self, refusal: &Refusal) {
+        self.body = None;
+        self.end_connection();
+        let status = format!("{} {}", refusal.status, refusal.reason);
+        // A status and a header of our own making are valid.
+        let _ = self.head.start(status.as_bytes());
+        let _ = self.head.header(b"Content-Type", b"text/html");
+        let _ = self.send(&refusal.body());
+    }
+
     /// The application failed: a 500 if nothing was sent, else nothing more of this response. The connection ends.
     pub(crate) fn fail(&mut self) {
         self.body = None;
@@ -472,12 +494,7 @@ impl Response {
             self.output.clear();
             return;
         }
-        self.end_connection();
-        let page = Refusal::internal_error("").body();
-        // A status and a header of our own making are valid.
-        let _ = self.head.start(b"500 Internal Server Error");
-        let _ = self.head.header(b"Content-Type", b"text/html");
-        let _ = self.send(&page);
+        self.refuse(&Refusal::internal_error(""));
     }
 
     /// Whether the connection can serve another request after this response.

@@ -51,6 +51,12 @@ impl Spool {
         Ok(())
     }
 
+    /// Appends `bytes` in memory, whatever their number.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) {
+        self.memory.extend_from_slice(bytes);
+        self.written += bytes.len() as u64;
+    }
+
     /// Ends the writing: what follows is reading, from the first byte on.
     ///
     /// # Errors
@@ -61,6 +67,11 @@ impl Spool {
             Some(file) => file.seek(SeekFrom::Start(0)).map(|_| ()),
             None => Ok(()),
         }
+    }
+
+    /// All of it, where it is in memory.
+    pub(crate) fn into_memory(self) -> Option<Vec<u8>> {
+        self.file.is_none().then_some(self.memory)
     }
 
     /// How many bytes were written in all.

@@ -1,17 +1,18 @@
 //! What an engine is told: the settings that matter to it, and how its worker class wants connections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::SpoolLimits;
 use crate::config::Config;
-use crate::http::Policy;
+use crate::http::{BodyFraming, Policy};
 use crate::worker::Control;
 
 /// How an engine behaves.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// What a request head is checked against.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Where large bodies go.
     pub spool: SpoolLimits,
     /// The largest request body, in bytes; 0 for no limit (413 beyond).
@@ -31,6 +32,8 @@ pub struct EngineConfig {
     pub leaving: fn() -> bool,
     /// How connections are accepted.
     pub accept: Accept,
+    /// How request bodies reach the application.
+    pub bodies: Bodies,
 }
 
 /// How a worker class wants its connections.
@@ -42,11 +45,40 @@ pub enum Accept {
     WhileIdle,
 }
 
+/// How request bodies reach the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bodies {
+    /// Whole: the application is called once all has arrived, in memory or in a temporary file. For classes with a thread
+    /// that must never wait for a client.
+    Whole,
+    /// A small one whole, so that no slow client holds up a thread with it; of others the application reads what has come,
+    /// and its thread (or coroutine) waits for the rest.
+    Waited,
+    /// The application is called as soon as there is a request head, reads what has come, and is told by
+    /// [`Engine::next_stirred`](super::Engine::next_stirred) when to try again.
+    Polled,
+}
+
+impl Bodies {
+    /// Up to this length a body isn't worth a thread that waits for it.
+    const SMALL: u64 = 64 * 1024;
+
+    /// Whether the application is called before a body of this framing has arrived. `waits` says that the client waits to
+    /// be told to send it.
+    pub(super) fn stream(self, framing: BodyFraming, waits: bool) -> bool {
+        match (self, framing) {
+            (Bodies::Whole, _) | (_, BodyFraming::None) => false,
+            (Bodies::Waited, BodyFraming::Length(length)) => waits || length > Self::SMALL,
+            (Bodies::Waited, BodyFraming::Chunked) | (Bodies::Polled, _) => true,
+        }
+    }
+}
+
 impl EngineConfig {
     /// The settings that matter to an engine, for connections accepted as they come.
     pub fn new(config: &Config) -> Self {
         EngineConfig {
-            policy: config.http_policy(),
+            policy: Arc::new(config.http_policy()),
             spool: config.spool_limits(),
             limit_request_body: config.limit_request_body,
             worker_connections: config.worker_connections.max(1),
@@ -56,6 +88,7 @@ impl EngineConfig {
             send_timeout: config.send_timeout,
             leaving: Control::stop_has_come,
             accept: Accept::Eagerly,
+            bodies: Bodies::Whole,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::buffers::{Buffers, READ_SIZE};
 use super::config::EngineConfig;
 use super::transport::{Moved, Transport};
+use super::upload::{Beginning, Failure, Remains, Upload, WORTH_SKIPPING};
 use crate::app::{Body, Peer, Request, Response, ServerAddress, Spool};
 use crate::http::response::Circumstances;
 use crate::http::{BodyDecoder, BodyFraming, HeadReader, Refusal, RequestHead};
@@ -24,6 +25,8 @@ pub(crate) enum Phase {
     Ready,
     /// The application was called, and its response isn't all in the kernel.
     Responding,
+    /// A response is out, and what its application has left unread of the request body is being thrown away.
+    Skipping,
     /// Only what is left of the output matters; then the connection is closed, politely.
     Closing,
     /// Our side is closed; what the client still sends is thrown away, so that it can read our last words.
@@ -41,6 +44,8 @@ pub(crate) enum Received {
     Request,
     /// The bytes can't become an acceptable request.
     Refused(Refusal),
+    /// What is being skipped has no end in sight.
+    Useless,
     /// The client is gone.
     Gone,
 }
@@ -83,6 +88,10 @@ pub(crate) struct Connection {
     decoder: Option<BodyDecoder>,
     spool: Spool,
     body: Body,
+    /// The body of the current request, if the application reads it as it arrives.
+    upload: Option<Arc<Upload>>,
+    /// How much more may be skipped.
+    skippable: u64,
     /// The current request was read to its end.
     whole: bool,
     /// The first byte of the head that is being waited for has come.
@@ -123,6 +132,8 @@ impl Connection {
             decoder: None,
             spool: Spool::default(),
             body: Body::default(),
+            upload: None,
+            skippable: 0,
             whole: false,
             begun: false,
         }
@@ -180,6 +191,9 @@ impl Connection {
         // How often one connection may be read before others have their turn.
         const READS: usize = 16;
         for _ in 0..READS {
+            if self.phase == Phase::Skipping && !self.skip(config) {
+                return Received::Useless;
+            }
             match self.parse(config, buffers, now) {
                 Ok(true) => return Received::Request,
                 Ok(false) => {}
@@ -230,10 +244,25 @@ impl Connection {
             }
             self.begin_body(config, buffers)?;
         }
-        if self.phase == Phase::Body && self.decode(config)? {
-            return self.complete(config, buffers, now);
+        if self.phase == Phase::Body {
+            if self.decode(config)? {
+                return self.complete(config, buffers, now);
+            }
+            if self.body_streams(config) {
+                return self.complete_head(config, buffers, now);
+            }
         }
         Ok(false)
+    }
+
+    /// Whether the application reads the rest of the body by itself.
+    fn body_streams(&self, config: &EngineConfig) -> bool {
+        config.bodies.stream(self.head.body, self.waits_for_continue())
+    }
+
+    /// Whether the client waits for `100 Continue`, and has sent nothing of its body.
+    fn waits_for_continue(&self) -> bool {
+        self.head.expects_continue && self.spool.is_empty() && !self.has_more_input()
     }
 
     fn begin_body(&mut self, config: &EngineConfig, buffers: &mut Buffers) -> Result<(), Refusal> {
@@ -242,11 +271,11 @@ impl Connection {
             && length > config.limit_request_body
         {
             self.phase = Phase::Body;
-            return Err(too_large(config.limit_request_body));
+            return Err(Refusal::body_over_limit(config.limit_request_body));
         }
         self.phase = Phase::Body;
         self.decoder = Some(BodyDecoder::new(self.head.body));
-        if self.head.expects_continue && !self.has_more_input() {
+        if self.waits_for_continue() && !self.body_streams(config) {
             let output = self.response.output();
             output.lend_buffer(|| buffers.take());
             output.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -262,6 +291,8 @@ impl Connection {
     }
 
     fn decode(&mut self, config: &EngineConfig) -> Result<bool, Refusal> {
+        // No more than came with the head, if the application reads the rest.
+        let streams = self.body_streams(config);
         let Some(decoder) = &mut self.decoder else { return Ok(true) };
         let encoded = self.input.get(self.used..).unwrap_or(&[]);
         let (spool, limits, most) = (&mut self.spool, &config.spool, config.limit_request_body);
@@ -271,7 +302,9 @@ impl Connection {
                 return;
             }
             if most > 0 && spool.len() + piece.len() as u64 > most {
-                failure = Some(too_large(most));
+                failure = Some(Refusal::body_over_limit(most));
+            } else if streams {
+                spool.keep(piece);
             } else if let Err(error) = spool.write(piece, limits) {
                 tracing::error!("cannot buffer a request body in a temporary file: {error}");
                 failure = Some(cannot_buffer());
@@ -303,8 +336,39 @@ impl Connection {
             return Err(cannot_buffer());
         }
         self.body = Body::buffered(spool);
-        self.phase = Phase::Ready;
         self.whole = true;
+        self.hand_on(config, buffers, now);
+        Ok(true)
+    }
+
+    /// The head is complete, and the application reads the body while it arrives.
+    fn complete_head(
+        &mut self,
+        config: &EngineConfig,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) -> Result<bool, Refusal> {
+        let Some(decoder) = self.decoder.take() else { return Ok(false) };
+        let beginning = Beginning {
+            decoder,
+            greet: self.waits_for_continue(),
+            content: std::mem::take(&mut self.spool).into_memory().ok_or_else(cannot_buffer)?,
+            length: match self.head.body {
+                BodyFraming::Length(length) => Some(length),
+                _ => None,
+            },
+        };
+        let upload = Arc::new(Upload::new(&self.transport, beginning, config));
+        self.body = Body::arriving(Arc::clone(&upload));
+        self.hand_on(config, buffers, now);
+        self.response.set_upload(Arc::clone(&upload));
+        self.upload = Some(upload);
+        Ok(true)
+    }
+
+    /// From here on the request is the application's.
+    fn hand_on(&mut self, config: &EngineConfig, buffers: &mut Buffers, now: Instant) {
+        self.phase = Phase::Ready;
         self.started = now;
         let bytes = self.input.get(self.begin..).unwrap_or(&[]);
         let (method, path) = (self.head.method.of(bytes), self.head.path.of(bytes));
@@ -317,13 +381,66 @@ impl Connection {
         };
         self.response.reset(&self.transport, config, circumstances);
         self.response.output().lend_buffer(|| buffers.take());
-        Ok(true)
+    }
+
+    /// Whether the application reads the body of the current request while it arrives.
+    pub(crate) fn has_upload(&self) -> bool {
+        self.upload.is_some()
+    }
+
+    /// Why the body of the current request can't arrive any more.
+    pub(crate) fn upload_failure(&self) -> Option<Failure> {
+        self.upload.as_ref().and_then(|upload| upload.failure())
+    }
+
+    /// Ends the application's reading of the body. Whether the connection can go on, were it for that.
+    pub(crate) fn end_upload(&mut self) -> bool {
+        let Some(upload) = self.upload.take() else { return true };
+        // Somebody else has read meanwhile: what our poller has told says nothing.
+        self.readable = true;
+        match upload.end() {
+            Remains::Nothing(mut behind) => {
+                self.whole = true;
+                self.input.append(&mut behind);
+                true
+            }
+            Remains::Unread(decoder, left) => {
+                self.decoder = Some(decoder);
+                self.skippable = WORTH_SKIPPING;
+                left.is_none_or(|left| left <= WORTH_SKIPPING)
+            }
+            Remains::Spoilt => false,
+        }
+    }
+
+    /// Throws away what is left of a body; false if that isn't worth it any more.
+    fn skip(&mut self, config: &EngineConfig) -> bool {
+        let Some(decoder) = &mut self.decoder else { return false };
+        let bytes = self.input.get(self.begin..).unwrap_or(&[]);
+        let Ok(decoded) = decoder.decode(bytes, &config.policy, &mut |_| {}) else { return false };
+        let consumed = decoded.consumed as u64;
+        if consumed > self.skippable {
+            return false;
+        }
+        self.skippable -= consumed;
+        self.begin += decoded.consumed;
+        if self.begin == self.input.len() {
+            self.input.clear();
+            self.begin = 0;
+        }
+        self.used = self.begin;
+        if decoded.done {
+            self.decoder = None;
+            self.phase = Phase::Head;
+            self.deadline = None;
+        }
+        true
     }
 
     /// Forgets the request that was answered, for the next one.
     pub(crate) fn next_request(&mut self, buffers: &mut Buffers) {
         self.served += 1;
-        self.phase = Phase::Head;
+        self.phase = if self.decoder.is_some() { Phase::Skipping } else { Phase::Head };
         self.whole = false;
         self.begun = false;
         self.begin = self.used;
@@ -368,10 +485,6 @@ impl Connection {
         }
         Received::Again
     }
-}
-
-fn too_large(limit: u64) -> Refusal {
-    Refusal::body_too_large(format!("the request body is larger than limit_request_body, {limit} bytes"))
 }
 
 fn cannot_buffer() -> Refusal {

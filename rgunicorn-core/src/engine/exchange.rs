@@ -3,6 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::connection::{Connection, Phase};
+use super::output::Flushed;
+use super::upload::Failure;
 use crate::app::{AppError, Application, Broken, Progress, Response, ResponseError};
 
 /// Something that only the application can get on with: a request to answer, a body to pull, or the remains of a
@@ -31,6 +33,11 @@ pub(crate) enum Outcome {
 }
 
 impl Exchange {
+    /// What [`Engine::next_stirred`](super::Engine::next_stirred) calls it.
+    pub fn key(&self) -> usize {
+        self.key
+    }
+
     /// Output of responses to pipelined requests is gathered up to this many bytes before it is sent.
     const GATHER: usize = 64 * 1024;
 
@@ -45,13 +52,25 @@ impl Exchange {
         let mut exit = Ok(());
         match connection.phase {
             Phase::Ready => {
+                // The application may wait for the client, which must not wait for the answers before this one.
+                if connection.has_upload() {
+                    match connection.response.flush() {
+                        Ok(Flushed::Everything) => {}
+                        Ok(Flushed::Blocked) => {
+                            self.outcome = Outcome::Blocked;
+                            return exit;
+                        }
+                        Err(_) => return exit,
+                    }
+                }
                 connection.phase = Phase::Responding;
                 let (request, response) = connection.lend();
                 let called = guard(|| application.call(request, response));
                 if let Err(error) = called.and_then(|()| response_close(&mut connection.response)) {
                     let begun = connection.response.head_sent();
                     exit = fail(connection, error);
-                    if begun {
+                    // Too late for an answer, or nobody there to be answered.
+                    if begun || !connection.response.head_sent() {
                         return exit;
                     }
                 }
@@ -113,6 +132,21 @@ fn fail(connection: &mut Connection, error: AppError) -> Result<(), i32> {
         AppError::Exit { code, .. } => Err(*code),
         _ => Ok(()),
     };
+    // An application that was told that a body can't arrive, and has no answer of its own to that, hasn't failed itself.
+    match (connection.upload_failure(), &error) {
+        (Some(failure), AppError::Failed { report }) if !connection.response.head_sent() => {
+            tracing::debug!("The application could not read the request body\n{report}");
+            match failure {
+                Failure::Gone => connection.response.abandon(),
+                Failure::Refused(refusal) => {
+                    tracing::warn!("Invalid request from ip={}: {refusal}", connection.peer().address());
+                    connection.response.refuse(&refusal);
+                }
+            }
+            return exit;
+        }
+        _ => {}
+    }
     match &error {
         AppError::Disconnected => tracing::debug!("Ignoring a client that went away"),
         AppError::Failed { report } | AppError::Exit { report, .. } => {

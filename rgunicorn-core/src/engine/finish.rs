@@ -13,8 +13,9 @@ impl Engine {
             return;
         };
         complain(connection);
+        let can_go_on = connection.end_upload();
         // Also when draining: a client that was told that it may send another request has a moment for it.
-        if connection.response.leaves_connection_usable() {
+        if can_go_on && connection.response.leaves_connection_usable() {
             connection.next_request(&mut self.buffers);
             // The next of several pipelined requests is answered before anything is sent: one write for all.
             if connection.has_more_input() {
@@ -62,8 +63,16 @@ impl Engine {
 
     /// Closes and forgets a connection.
     pub(super) fn close(&mut self, key: usize) {
-        // Closing the descriptor takes it out of epoll as well: nobody else has a copy of it.
-        self.places.try_remove(key);
+        let place = self.places.try_remove(key);
+        if let Some(mut connection) = place.and_then(|place| place.connection) {
+            // Closing the descriptor takes it out of epoll as well, unless somebody else has it: whoever waits for more of
+            // a body is to see that nothing will come.
+            if connection.has_upload() {
+                connection.end_upload();
+                self.forget(&mut connection);
+                connection.transport.shut_down();
+            }
+        }
         self.make_room();
     }
 

@@ -10,6 +10,7 @@
 //! | `connection` | one client: bytes in, requests out |
 //! | `exchange` | a connection lent to the application |
 //! | `output` | bytes on their way to a client |
+//! | `upload` | a request body that the application reads as it arrives |
 //! | `transport` | the socket; TLS will stand there |
 //! | `accept` | taking connections from listeners |
 //! | `timers` | deadlines |
@@ -24,6 +25,7 @@ mod finish;
 mod output;
 mod timers;
 mod transport;
+mod upload;
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,7 +38,7 @@ use slab::Slab;
 
 use accept::Acceptor;
 use buffers::Buffers;
-pub use config::{Accept, EngineConfig};
+pub use config::{Accept, Bodies, EngineConfig};
 use connection::{Connection, Phase, Received};
 pub use exchange::Exchange;
 use exchange::Outcome;
@@ -44,6 +46,7 @@ pub(crate) use exchange::guard;
 pub(crate) use output::{Flushed, Output};
 use timers::{Entry, Timers};
 pub(crate) use transport::Transport;
+pub(crate) use upload::Upload;
 
 use crate::http::Refusal;
 use crate::log::AccessLog;
@@ -79,6 +82,8 @@ pub struct Engine {
     places: Slab<Place>,
     /// Connections with something for the application to do, in order of arrival.
     ready: VecDeque<usize>,
+    /// Connections that are lent out and whose client has sent something or left; see [`Bodies::Polled`].
+    stirred: VecDeque<usize>,
     /// Connections whose descriptors may have more than their share of the last turn.
     again: Vec<usize>,
     timers: Timers,
@@ -111,6 +116,7 @@ impl Engine {
             acceptor,
             places: Slab::new(),
             ready: VecDeque::new(),
+            stirred: VecDeque::new(),
             again: Vec::new(),
             timers: Timers::default(),
             buffers: Buffers::default(),
@@ -232,6 +238,9 @@ impl Engine {
                 place.readable |= readable;
                 place.read_closed |= read_closed;
                 place.writable |= writable;
+                if self.config.bodies == Bodies::Polled {
+                    self.stirred.push_back(key);
+                }
             }
             Some(connection) => {
                 connection.readable |= readable;
@@ -255,10 +264,32 @@ impl Engine {
                 if self.draining {
                     connection.response.end_connection();
                 }
+                if connection.has_upload() {
+                    self.lend_upload(key, &mut connection);
+                }
                 return Some(Exchange { key, connection, outcome: Outcome::Pending });
             }
         }
         None
+    }
+
+    /// The application is going to read from the descriptor by itself.
+    fn lend_upload(&mut self, key: usize, connection: &mut Connection) {
+        match self.config.bodies {
+            Bodies::Polled => {
+                if let Err(error) = self.watch(key, connection) {
+                    tracing::error!("cannot watch a connection: {error}");
+                }
+            }
+            // Whatever comes would wake us up for nothing.
+            Bodies::Whole | Bodies::Waited => self.forget(connection),
+        }
+    }
+
+    /// The [key](Exchange::key) of an exchange that is lent out and whose client has sent more of its body, or left, or has
+    /// room for more of the response; for [`Bodies::Polled`]. It may come without a reason.
+    pub fn next_stirred(&mut self) -> Option<usize> {
+        self.stirred.pop_front()
     }
 
     /// Takes back what [`next`](Self::next) gave.
@@ -314,7 +345,7 @@ impl Engine {
             }
             let Some(connection) = self.connection(key) else { return };
             match connection.phase {
-                Phase::Head | Phase::Body => match self.receive(key) {
+                Phase::Head | Phase::Body | Phase::Skipping => match self.receive(key) {
                     Received::Nothing => {
                         self.expect_more(key);
                         return self.register(key);
@@ -325,6 +356,11 @@ impl Engine {
                     }
                     Received::Request => return self.enqueue(key),
                     Received::Refused(refusal) => self.refuse(key, &refusal),
+                    Received::Useless => {
+                        if let Some(connection) = self.connection(key) {
+                            connection.phase = Phase::Closing;
+                        }
+                    }
                     Received::Gone => return self.abort(key),
                 },
                 Phase::Ready => return self.enqueue(key),
@@ -392,6 +428,8 @@ impl Engine {
             // The time for a head doesn't start anew with each byte of it.
             Phase::Head if begins => connection.deadline = header,
             Phase::Head => {}
+            // Nor does that for a body that nobody wants.
+            Phase::Skipping => connection.deadline = connection.deadline.or(body),
             _ => connection.deadline = body,
         }
         self.arm(key);
@@ -491,21 +529,34 @@ impl Engine {
 
     /// Makes the poller know a connection's descriptor, which it needs to once its connection has to wait.
     fn register(&mut self, key: usize) {
-        let registry = self.poll.registry();
-        let Some(connection) = self.places.get_mut(key).and_then(|place| place.connection.as_mut()) else {
+        let Some(mut connection) = self.places.get_mut(key).and_then(|place| place.connection.take()) else {
             return;
         };
-        if connection.registered {
-            return;
+        let watched = self.watch(key, &mut connection);
+        if let Some(place) = self.places.get_mut(key) {
+            place.connection = Some(connection);
         }
-        let descriptor = connection.transport.as_raw_fd();
-        let both = Interest::READABLE | Interest::WRITABLE;
-        match registry.register(&mut SourceFd(&descriptor), Token(key), both) {
-            Ok(()) => connection.registered = true,
-            Err(error) => {
-                tracing::error!("cannot watch a connection: {error}");
-                self.abort(key);
-            }
+        if let Err(error) = watched {
+            tracing::error!("cannot watch a connection: {error}");
+            self.abort(key);
+        }
+    }
+
+    fn watch(&self, key: usize, connection: &mut Connection) -> io::Result<()> {
+        if !connection.registered {
+            let descriptor = connection.transport.as_raw_fd();
+            let both = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut SourceFd(&descriptor), Token(key), both)?;
+            connection.registered = true;
+        }
+        Ok(())
+    }
+
+    /// Has the poller forget a connection's descriptor.
+    fn forget(&self, connection: &mut Connection) {
+        if std::mem::take(&mut connection.registered) {
+            // One that isn't watched any more is what we want.
+            let _ = self.poll.registry().deregister(&mut SourceFd(&connection.transport.as_raw_fd()));
         }
     }
 }

@@ -76,6 +76,18 @@ impl Transport {
         self.socket.shutdown(Shutdown::Write)
     }
 
+    /// Ends our reading, and wakes up whoever waits for something to read.
+    pub(crate) fn end_reading(&self) {
+        // As for shut_down().
+        let _ = self.socket.shutdown(Shutdown::Read);
+    }
+
+    /// Ends both directions, for whoever else has the descriptor as well.
+    pub(crate) fn shut_down(&self) {
+        // A connection that isn't there any more needs no end.
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
     /// Makes the coming close a reset, where an orderly one would look like a proper end of the response.
     pub(crate) fn reset_on_close(&self) {
         // If it can't be set the client sees an ordinary close: worse, but no reason to fail.

@@ -45,6 +45,12 @@ impl Refusal {
         Refusal::new(413, "Content Too Large", message)
     }
 
+    /// 413: the body is larger than `limit_request_body`.
+    #[cold]
+    pub fn body_over_limit(limit: u64) -> Self {
+        Refusal::body_too_large(format!("the request body is larger than limit_request_body, {limit} bytes"))
+    }
+
     /// 414: the request line is longer than `limit_request_line`.
     #[cold]
     pub fn line_too_long(limit: usize) -> Self {

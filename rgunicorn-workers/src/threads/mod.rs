@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rgunicorn_core::app::{AppError, SharedLoader};
 use rgunicorn_core::config::{Config, ConfigError};
-use rgunicorn_core::engine::EngineConfig;
+use rgunicorn_core::engine::{Bodies, EngineConfig};
 use rgunicorn_core::worker::{BootError, Exit, Stop, Worker, WorkerClass, WorkerContext, WorkerError};
 
 use crate::boot;
@@ -48,7 +48,7 @@ impl WorkerClass for Threads {
     }
 
     fn boot(&self, mut context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
-        let config = EngineConfig::new(&context.config);
+        let config = EngineConfig { bodies: Bodies::Waited, ..EngineConfig::new(&context.config) };
         let (application, engine) = boot::boot(&mut context, &*self.loader, config)?;
         let recycle_after = boot::recycle_after(&context);
         let pool = Pool::new(application, engine, context.config.threads, recycle_after)

@@ -124,6 +124,10 @@ impl Pool {
                 shared = self.lead(shared);
                 shared.leading = false;
             } else {
+                // The leader, who would do this before it waits, may be waiting already.
+                if let Some(access) = shared.engine.access_log() {
+                    access.flush();
+                }
                 shared.sleeping += 1;
                 shared = self.role_is_free.wait(shared).unwrap_or_else(PoisonError::into_inner);
                 shared.sleeping -= 1;
@@ -211,6 +215,8 @@ impl Pool {
         if shared.recycle_after.is_some_and(|most| answered >= most) {
             shared.recycle_after = None;
             tracing::info!("Worker has answered {answered} requests; making room for another");
+            // Now, and not once the first thread has got around to it: others would answer many more meanwhile.
+            shared.engine.drain(false);
             self.note_end(shared, Exit::Recycled);
         }
     }

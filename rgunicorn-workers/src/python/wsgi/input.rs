@@ -1,48 +1,140 @@
 //! `wsgi.input`: the body of a request, as a binary file object that can only be read.
 
-use std::io::{BufRead, BufReader, Read};
-use std::sync::Mutex;
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::PyBufferError;
+use pyo3::exceptions::{PyBufferError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice};
 use rgunicorn_core::app::Body;
 
-/// Reads a [`Body`]. May be kept, read and dropped by any thread, also after the response.
+/// Reads a [`Body`], which may still be arriving. May be kept, read and dropped by any thread, also after the response.
 #[pyclass(frozen, module = "rgunicorn")]
 #[derive(Debug)]
 pub(super) struct Input {
-    /// None where the request has no body, as most have none.
-    reader: Mutex<Option<BufReader<Body>>>,
+    reader: Mutex<Reader>,
+}
+
+#[derive(Debug)]
+enum Reader {
+    /// The request has no body, as most have none.
+    Nothing,
+    Idle(BufReader<Unhurried>),
+    /// Somebody is reading, and may be waiting for the client.
+    Busy,
+}
+
+/// A body that is read without waiting.
+#[derive(Debug)]
+struct Unhurried(Body);
+
+impl Read for Unhurried {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
 }
 
 impl Input {
     pub(super) fn new(body: Body) -> Self {
-        let reader = (body.remaining() > 0).then(|| BufReader::new(body));
+        let reader = match body.remaining() {
+            Some(0) => Reader::Nothing,
+            _ => Reader::Idle(BufReader::new(Unhurried(body))),
+        };
         Input { reader: Mutex::new(reader) }
     }
 
-    /// Calls `work` with the reader and the number of bytes that are left. No Python code runs meanwhile.
+    /// Calls `work` with the reader, which nobody else has meanwhile. Not even its lock is held: it may have to wait.
     fn with<R>(
         &self,
         nothing: impl FnOnce() -> R,
-        work: impl FnOnce(&mut BufReader<Body>, u64) -> PyResult<R>,
+        work: impl FnOnce(&mut BufReader<Unhurried>) -> PyResult<R>,
     ) -> PyResult<R> {
-        let mut reader = self.reader.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let Some(reader) = reader.as_mut() else {
-            return Ok(nothing());
+        // Puts the reader back also where a panic passes.
+        struct Taken<'a>(&'a Input, Option<BufReader<Unhurried>>);
+        impl Drop for Taken<'_> {
+            fn drop(&mut self) {
+                if let Some(reader) = self.1.take() {
+                    *self.0.reader() = Reader::Idle(reader);
+                }
+            }
+        }
+        let reader = {
+            let mut reader = self.reader();
+            match std::mem::replace(&mut *reader, Reader::Busy) {
+                Reader::Idle(reader) => reader,
+                Reader::Nothing => {
+                    *reader = Reader::Nothing;
+                    return Ok(nothing());
+                }
+                Reader::Busy => {
+                    return Err(PyRuntimeError::new_err("another thread is reading from wsgi.input"));
+                }
+            }
         };
-        let left = reader.buffer().len() as u64 + reader.get_ref().remaining();
-        work(reader, left)
+        let mut taken = Taken(self, Some(reader));
+        match &mut taken.1 {
+            Some(reader) => work(reader),
+            None => Ok(nothing()),
+        }
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next line of at most `limit` bytes, with its line feed; empty at the end.
-    fn line(&self, limit: u64) -> PyResult<Vec<u8>> {
-        self.with(Vec::new, |reader, _| {
+    fn line(&self, py: Python<'_>, limit: u64) -> PyResult<Vec<u8>> {
+        self.with(Vec::new, |reader| {
             let mut line = Vec::new();
-            reader.by_ref().take(limit).read_until(b'\n', &mut line)?;
-            Ok(line)
+            loop {
+                let left = limit.saturating_sub(line.len() as u64);
+                match reader.by_ref().take(left).read_until(b'\n', &mut line) {
+                    Ok(_) => return Ok(line),
+                    Err(error) => wait_or_fail(py, reader, error)?,
+                }
+            }
         })
+    }
+}
+
+/// Waits for the client, without the GIL, if that is all that is the matter.
+fn wait_or_fail(py: Python<'_>, reader: &BufReader<Unhurried>, error: io::Error) -> PyResult<()> {
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return Err(error.into());
+    }
+    let body = &reader.get_ref().0;
+    py.detach(|| body.wait());
+    Ok(())
+}
+
+/// Fills `bytes`, and says how much of it there was until the end of the body.
+fn fill(py: Python<'_>, reader: &mut BufReader<Unhurried>, bytes: &mut [u8]) -> PyResult<usize> {
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match reader.read(rest) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) => wait_or_fail(py, reader, error)?,
+        }
+    }
+    Ok(filled)
+}
+
+/// Up to `most` bytes, of which it isn't known whether they will come: memory is taken as they do.
+fn gather(py: Python<'_>, reader: &mut BufReader<Unhurried>, most: u64) -> PyResult<Vec<u8>> {
+    const STEP: usize = 256 * 1024;
+    let mut bytes = Vec::new();
+    loop {
+        let before = bytes.len();
+        let step = usize::try_from(most - before as u64).unwrap_or(STEP).min(STEP);
+        bytes.resize(before + step, 0);
+        let filled = fill(py, reader, bytes.get_mut(before..).unwrap_or(&mut []))?;
+        bytes.truncate(before + filled);
+        if filled < step || step == 0 {
+            return Ok(bytes);
+        }
+        // The body may be large and the client fast: others want to run as well.
+        py.detach(|| {});
     }
 }
 
@@ -55,28 +147,53 @@ fn limit(size: Option<i64>) -> u64 {
 impl Input {
     #[pyo3(signature = (size=None, /))]
     fn read<'py>(&self, py: Python<'py>, size: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
+        // Up to here, memory may be taken on trust.
+        const LITTLE: u64 = 1024 * 1024;
         self.with(
             || PyBytes::new(py, b""),
-            |reader, left| {
-                let count = usize::try_from(left.min(limit(size))).unwrap_or(usize::MAX);
-                PyBytes::new_with(py, count, |bytes| Ok(reader.read_exact(bytes)?))
+            |reader| {
+                let body = &reader.get_ref().0;
+                let left = body.remaining().map(|left| left + reader.buffer().len() as u64);
+                let most = left.unwrap_or(u64::MAX).min(limit(size));
+                if !body.has_arrived() && (left.is_none() || most > LITTLE) {
+                    return Ok(PyBytes::new(py, &gather(py, reader, most)?));
+                }
+                let count = usize::try_from(most).unwrap_or(usize::MAX);
+                PyBytes::new_with(py, count, |bytes| match fill(py, reader, bytes)? == count {
+                    true => Ok(()),
+                    false => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                })
             },
         )
     }
 
+    /// Reads what is there; waits only if nothing is.
     #[pyo3(signature = (size=None, /))]
     fn read1<'py>(&self, py: Python<'py>, size: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
-        const STEP: i64 = 8192;
-        self.read(py, Some(size.filter(|size| (0..STEP).contains(size)).unwrap_or(STEP)))
+        let most = usize::try_from(limit(size)).unwrap_or(usize::MAX);
+        self.with(
+            || PyBytes::new(py, b""),
+            |reader| loop {
+                match reader.fill_buf() {
+                    Ok(here) => {
+                        let count = here.len().min(most);
+                        let bytes = PyBytes::new(py, here.get(..count).unwrap_or(here));
+                        reader.consume(count);
+                        return Ok(bytes);
+                    }
+                    Err(error) => wait_or_fail(py, reader, error)?,
+                }
+            },
+        )
     }
 
-    /// Reads into a buffer such as a `bytearray`; answers how many bytes.
+    /// Reads into a buffer such as a `bytearray`; answers how many bytes. Less than there is room for is no sign of the end.
     fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         let view = PyMemoryView::from(buffer)?.call_method1("cast", ("B",))?;
         if view.getattr("readonly")?.is_truthy()? {
             return Err(PyBufferError::new_err("readinto() needs a buffer that can be written"));
         }
-        let bytes = self.read(py, Some(i64::try_from(view.len()?).unwrap_or(i64::MAX)))?;
+        let bytes = self.read1(py, Some(i64::try_from(view.len()?).unwrap_or(i64::MAX)))?;
         let count = bytes.as_bytes().len();
         view.set_item(PySlice::new(py, 0, count as isize, 1), bytes)?;
         Ok(count)
@@ -84,7 +201,7 @@ impl Input {
 
     #[pyo3(signature = (size=None, /))]
     fn readline<'py>(&self, py: Python<'py>, size: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.line(limit(size))?))
+        Ok(PyBytes::new(py, &self.line(py, limit(size))?))
     }
 
     /// The lines that are left; of those only as many as it takes to have `hint` bytes, if it says so.
@@ -94,7 +211,7 @@ impl Input {
         let lines = PyList::empty(py);
         let mut total = 0;
         while total < enough {
-            let line = self.line(u64::MAX)?;
+            let line = self.line(py, u64::MAX)?;
             if line.is_empty() {
                 break;
             }
@@ -109,7 +226,7 @@ impl Input {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let line = self.line(u64::MAX)?;
+        let line = self.line(py, u64::MAX)?;
         Ok((!line.is_empty()).then(|| PyBytes::new(py, &line)))
     }
 
