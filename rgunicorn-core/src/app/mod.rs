@@ -32,6 +32,7 @@ use thiserror::Error;
 pub use body::Body;
 pub use peer::{Peer, ServerAddress};
 pub use request::Request;
+pub(crate) use request::SharedSocket;
 pub use response::{BodyStream, Flow, OwnedBytes, Response, ResponseError, Sink};
 pub(crate) use response::{Broken, Progress};
 pub use spool::{Spool, SpoolLimits};

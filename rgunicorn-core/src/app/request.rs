@@ -1,8 +1,11 @@
 //! A request, as an application sees it.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use super::{Body, Peer, ServerAddress};
+use crate::engine::Transport;
 use crate::http::{RequestHead, Scheme, Version};
 
 /// A request whose head, and as much of the body as the worker class buffers, has arrived.
@@ -14,6 +17,17 @@ pub struct Request<'a> {
     pub(crate) peer: &'a Peer,
     pub(crate) server: &'a ServerAddress,
     pub(crate) started: Instant,
+    pub(crate) socket: Option<SharedSocket<'a>>,
+}
+
+/// What it takes to share the client's socket with the application.
+#[derive(Debug)]
+pub(crate) struct SharedSocket<'a> {
+    pub(crate) transport: &'a Transport,
+    /// What came behind the request.
+    pub(crate) early: &'a [u8],
+    /// Whether it was shared.
+    pub(crate) shared: &'a mut bool,
 }
 
 impl<'a> Request<'a> {
@@ -25,7 +39,7 @@ impl<'a> Request<'a> {
         peer: &'a Peer,
         server: &'a ServerAddress,
     ) -> Self {
-        Request { head, bytes, body, peer, server, started: Instant::now() }
+        Request { head, bytes, body, peer, server, started: Instant::now(), socket: None }
     }
 
     /// The method, such as `GET`: a token.
@@ -77,6 +91,20 @@ impl<'a> Request<'a> {
     /// Takes the body out of the request, for applications that outlive the call with it.
     pub fn take_body(&mut self) -> Body {
         std::mem::take(self.body)
+    }
+
+    /// A descriptor of the client's socket, blocking, for applications that speak another protocol than HTTP on it, and
+    /// what was received behind the request already. An application that has answered on it says so by
+    /// [`Response::answered_elsewhere`](super::Response::answered_elsewhere), and the connection ends; otherwise it must not
+    /// have used it. None for a request without a socket.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn share_socket(&mut self) -> io::Result<Option<(OwnedFd, &'a [u8])>> {
+        let Some(socket) = &mut self.socket else { return Ok(None) };
+        let descriptor = socket.transport.share()?;
+        *socket.shared = true;
+        Ok(Some((descriptor, socket.early)))
     }
 
     /// The client's end of the connection.

@@ -249,6 +249,16 @@ impl Response {
         Ok(())
     }
 
+    /// Says that the application has answered by itself, on the [shared socket](super::Request::share_socket): nothing is
+    /// sent, the connection ends, and the access log has it as 101.
+    pub fn answered_elsewhere(&mut self) {
+        if !self.head_sent() {
+            // A status of our own making is valid.
+            let _ = self.head.start(b"101 Switching Protocols");
+            self.stage = Stage::Ended;
+        }
+    }
+
     /// Tells the access log the value of the application's variable with this index of those that
     /// [`want_variables`](super::Application::want_variables) named.
     pub fn set_variable(&mut self, index: usize, value: String) {

@@ -10,7 +10,7 @@ use super::buffers::{Buffers, READ_SIZE};
 use super::config::EngineConfig;
 use super::transport::{Moved, Transport};
 use super::upload::{Beginning, Failure, Remains, Upload, WORTH_SKIPPING};
-use crate::app::{Body, Peer, Request, Response, ServerAddress, Spool};
+use crate::app::{Body, Peer, Request, Response, ServerAddress, SharedSocket, Spool};
 use crate::http::response::Circumstances;
 use crate::http::{BodyDecoder, BodyFraming, HeadReader, Refusal, RequestHead};
 
@@ -92,6 +92,8 @@ pub(crate) struct Connection {
     upload: Option<Arc<Upload>>,
     /// How much more may be skipped.
     skippable: u64,
+    /// The application has a descriptor of the socket as well.
+    pub(crate) shared: bool,
     /// The current request was read to its end.
     whole: bool,
     /// The first byte of the head that is being waited for has come.
@@ -134,6 +136,7 @@ impl Connection {
             body: Body::default(),
             upload: None,
             skippable: 0,
+            shared: false,
             whole: false,
             begun: false,
         }
@@ -182,6 +185,11 @@ impl Connection {
             peer: &self.peer,
             server: &self.server,
             started: self.started,
+            socket: Some(SharedSocket {
+                transport: &self.transport,
+                early: self.input.get(self.used..).unwrap_or(&[]),
+                shared: &mut self.shared,
+            }),
         };
         (request, &mut self.response)
     }

@@ -66,6 +66,9 @@ impl Exchange {
                 connection.phase = Phase::Responding;
                 let (request, response) = connection.lend();
                 let called = guard(|| application.call(request, response));
+                if connection.shared {
+                    connection.transport.take_back();
+                }
                 if let Err(error) = called.and_then(|()| response_close(&mut connection.response)) {
                     let begun = connection.response.head_sent();
                     exit = fail(connection, error);

@@ -32,7 +32,9 @@ impl Engine {
     /// (RFC 9112 section 9.6).
     pub(super) fn linger(&mut self, key: usize) {
         let Some(connection) = self.connection(key) else { return };
-        if connection.has_been_read() || connection.transport.finish_writing().is_err() {
+        if (!connection.shared && connection.has_been_read())
+            || connection.transport.finish_writing().is_err()
+        {
             return self.close(key);
         }
         connection.phase = Phase::Lingering;
@@ -65,9 +67,9 @@ impl Engine {
     pub(super) fn close(&mut self, key: usize) {
         let place = self.places.try_remove(key);
         if let Some(mut connection) = place.and_then(|place| place.connection) {
-            // Closing the descriptor takes it out of epoll as well, unless somebody else has it: whoever waits for more of
-            // a body is to see that nothing will come.
-            if connection.has_upload() {
+            // Closing the descriptor takes it out of epoll as well, unless somebody else has it: they are to see that
+            // nothing will come.
+            if connection.has_upload() || connection.shared {
                 connection.end_upload();
                 self.forget(&mut connection);
                 connection.transport.shut_down();

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use socket2::Socket;
@@ -20,6 +20,9 @@ pub(crate) enum Moved {
     /// None ever again: the peer has ended its side (when reading).
     Closed,
 }
+
+/// Also where the socket itself would block, as one that is [shared](Transport::share) does.
+const WRITING: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 
 /// One client's socket, non-blocking.
 #[derive(Debug)]
@@ -45,12 +48,26 @@ impl Transport {
         }
     }
 
+    /// Another descriptor of the socket, blocking. So are ours from now on, where a call doesn't say otherwise.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        let descriptor = self.socket.as_fd().try_clone_to_owned()?;
+        self.socket.set_nonblocking(false)?;
+        Ok(descriptor)
+    }
+
+    /// Makes the socket non-blocking again.
+    pub(crate) fn take_back(&self) {
+        if let Err(error) = self.socket.set_nonblocking(true) {
+            tracing::error!("cannot make a connection non-blocking again: {error}");
+        }
+    }
+
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<Moved> {
-        moved(|| self.socket.send_with_flags(bytes, libc::MSG_NOSIGNAL))
+        moved(|| self.socket.send_with_flags(bytes, WRITING))
     }
 
     pub(crate) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<Moved> {
-        moved(|| self.socket.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL))
+        moved(|| self.socket.send_vectored_with_flags(slices, WRITING))
     }
 
     /// Has the kernel copy up to `count` bytes of `file`, from `offset` on. [`Moved::Closed`] says that the file is

@@ -37,12 +37,12 @@ pub fn accept(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
 }
 
 /// Receives into the spare capacity of `buffer` and lengthens it by what came. 0 is the end of the stream, or a buffer
-/// without spare capacity.
+/// without spare capacity. Never blocks.
 ///
 /// # Errors
 /// Those of `recv(2)`.
 pub fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<usize> {
-    let count = socket.recv(buffer.spare_capacity_mut())?;
+    let count = socket.recv_with_flags(buffer.spare_capacity_mut(), libc::MSG_DONTWAIT)?;
     // SAFETY: the kernel has initialised the first `count` bytes of the spare capacity.
     unsafe { buffer.set_len(buffer.len() + count) };
     Ok(count)

@@ -24,6 +24,8 @@ const WORTH_KEEPING: usize = 32 * 1024;
 pub(super) enum Answer {
     /// All of the body.
     Whole(Py<PyBytes>),
+    /// The application has answered on the socket by itself.
+    Elsewhere,
     /// A body without a byte.
     Empty,
     /// A file of the application's, and what is to be closed behind it.
@@ -96,6 +98,7 @@ impl Answer {
     /// Gives the body to the engine.
     pub(super) fn give(self, py: Python<'_>, response: &mut Response) -> Result<(), AppError> {
         match self {
+            Answer::Elsewhere => response.answered_elsewhere(),
             Answer::Empty => response.send(b"")?,
             Answer::Whole(bytes) if bytes.as_bytes(py).len() < WORTH_KEEPING => {
                 response.send(bytes.as_bytes(py))?

@@ -1,8 +1,7 @@
 //! The environ: the dictionary that describes a request (PEP 3333, "environ Variables").
 //!
 //! What is the same for all requests of a worker is put into a template once, and copied. All text is latin-1, as the
-//! PEP has it, and decoded from the engine's buffer. The keys and values are gunicorn's, but for those of its innards
-//! (`gunicorn.socket`).
+//! PEP has it, and decoded from the engine's buffer. The keys and values are gunicorn's.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard};
@@ -21,6 +20,7 @@ use super::header_names::{HeaderNames, Meaning};
 use super::input::Input;
 use super::keys::Strings;
 use super::latin1::{decode, encode};
+use super::upgrade;
 use crate::python::failure;
 
 /// Makes environs.
@@ -28,6 +28,8 @@ use crate::python::failure;
 pub(super) struct EnvironBuilder {
     template: Py<PyDict>,
     strings: Strings,
+    /// Whether the application may have the sockets of clients that ask for another protocol.
+    upgrades: bool,
     /// `SCRIPT_NAME` of the process, for an application that isn't at the root.
     script_name: Vec<u8>,
     header_names: Mutex<HeaderNames>,
@@ -43,6 +45,7 @@ type Server = (ServerAddress, Py<PyString>, Py<PyString>);
 struct Noted<'a> {
     host: Option<&'a [u8]>,
     script_name: Option<&'a [u8]>,
+    upgrade: bool,
 }
 
 impl EnvironBuilder {
@@ -62,6 +65,7 @@ impl EnvironBuilder {
         Ok(EnvironBuilder {
             template: template.unbind(),
             strings: Strings::new(py),
+            upgrades: settings.upgrades,
             script_name: encode(&script_name, "the environment variable SCRIPT_NAME")?.to_vec(),
             header_names: Mutex::default(),
             servers: Mutex::default(),
@@ -92,6 +96,9 @@ impl EnvironBuilder {
         };
         self.add_target(&environ, request, script_name, path).map_err(fail)?;
         self.add_ends(&environ, request, noted.host).map_err(fail)?;
+        if noted.upgrade && self.upgrades {
+            upgrade::add_socket(&environ, request).map_err(fail)?;
+        }
         let input = Bound::new(py, Input::new(request.take_body())).map_err(fail)?;
         environ.set_item(&self.strings.input, input).map_err(fail)?;
         Ok(environ)
@@ -112,6 +119,7 @@ impl EnvironBuilder {
                 }
                 Meaning::Host => noted.host = Some(value),
                 Meaning::ScriptName => noted.script_name = Some(value),
+                Meaning::Upgrade => noted.upgrade = true,
                 Meaning::Plain => {}
             }
             add_or_join(environ, &key, &text, value)?;

@@ -18,6 +18,8 @@ pub(super) enum Meaning {
     Host,
     /// `SCRIPT_NAME`, which only a trusted forwarder gets past the parser.
     ScriptName,
+    /// `Upgrade`, with which a client asks for another protocol.
+    Upgrade,
     /// `Content-Type` and `Content-Length`, whose keys have no `HTTP_` before them.
     Content,
 }
@@ -47,6 +49,7 @@ fn make<'py>(py: Python<'py>, name: &[u8]) -> (Meaning, Bound<'py, PyString>) {
     let name = String::from_utf8_lossy(name).to_ascii_uppercase();
     let meaning = match name.as_str() {
         "HOST" => Meaning::Host,
+        "UPGRADE" => Meaning::Upgrade,
         "SCRIPT_NAME" => Meaning::ScriptName,
         "CONTENT-TYPE" | "CONTENT-LENGTH" => Meaning::Content,
         _ => Meaning::Plain,

@@ -7,6 +7,7 @@
 //! | [`errors`] | `wsgi.errors` |
 //! | [`exchange`] | `start_response()` and `write()`, and what they may do when |
 //! | [`body`] | what the application returned: bytes, a file, or an iterable to be pulled |
+//! | [`upgrade`] | `gunicorn.socket`, for other protocols |
 //! | [`file_wrapper`] | `wsgi.file_wrapper` |
 //! | [`context`] | each request's own context variables |
 //! | [`latin1`] | between bytes and the strings of PEP 3333 |
@@ -23,6 +24,7 @@ mod header_names;
 mod input;
 mod keys;
 mod latin1;
+mod upgrade;
 
 #[cfg(test)]
 mod tests;
@@ -47,16 +49,21 @@ pub struct WsgiSettings {
     pub multiprocess: bool,
     /// Whether the kernel may send files (gunicorn: `sendfile`).
     pub sendfile: bool,
+    /// Whether the application may have the sockets of clients that ask for another protocol: where it has a thread or a
+    /// coroutine for that.
+    pub upgrades: bool,
 }
 
 impl From<&Config> for WsgiSettings {
     fn from(config: &Config) -> Self {
-        let multithread = match config.worker_class.as_str() {
-            "coro" => true,
-            "sync" | "threads" | "gthread" => config.threads > 1,
-            _ => false,
+        let (multithread, upgrades) = match config.worker_class.as_str() {
+            "coro" => (true, true),
+            "threads" | "gthread" | "gunicorn.workers.gthread.ThreadWorker" => (config.threads > 1, true),
+            // With several threads it is the class `threads`.
+            "sync" | "gunicorn.workers.sync.SyncWorker" => (config.threads > 1, config.threads > 1),
+            _ => (false, false),
         };
-        WsgiSettings { multithread, multiprocess: config.workers > 1, sendfile: config.sendfile }
+        WsgiSettings { multithread, multiprocess: config.workers > 1, sendfile: config.sendfile, upgrades }
     }
 }
 
@@ -94,9 +101,10 @@ impl WsgiApplication {
                 context.run(py, || self.application.bind(py).call1((environ, start_response)))??;
             body::prepare(&exchange, context, returned, self.sendfile)
         });
-        answer.map_err(|error| match exchange.get().is_disconnected() {
-            true => AppError::Disconnected,
-            false => failure::app_error(py, &error),
+        answer.or_else(|error| match exchange.get().is_disconnected() {
+            true => Err(AppError::Disconnected),
+            false if upgrade::says_answered(environ, &error) => Ok(Answer::Elsewhere),
+            false => Err(failure::app_error(py, &error)),
         })
     }
 

@@ -12,7 +12,8 @@ use super::exchange::Outlet;
 use super::{WsgiApplication, WsgiSettings};
 use crate::python::testing::{attached, get, run};
 
-const SETTINGS: WsgiSettings = WsgiSettings { multithread: false, multiprocess: true, sendfile: true };
+const SETTINGS: WsgiSettings =
+    WsgiSettings { multithread: false, multiprocess: true, sendfile: true, upgrades: true };
 
 /// A request as the parser would leave it.
 struct TestRequest {
@@ -111,7 +112,7 @@ fn answer(py: Python<'_>, application: &WsgiApplication, outlet: &mut Recorder) 
 fn pieces(py: Python<'_>, answer: Answer) -> (Vec<Vec<u8>>, Result<(), AppError>) {
     let mut pieces = Vec::new();
     match answer {
-        Answer::Empty => {}
+        Answer::Empty | Answer::Elsewhere => {}
         Answer::Whole(bytes) => pieces.push(bytes.as_bytes(py).to_vec()),
         Answer::File(file, _returned) => {
             use std::os::unix::fs::FileExt;
