@@ -35,13 +35,16 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// The command for Python applications: all built-in classes, each for WSGI.
+    /// The command for Python applications: all built-in classes.
     #[cfg(feature = "python")]
     #[expect(clippy::new_without_default, reason = "there is nothing default about a whole server")]
     pub fn new() -> Self {
         use rgunicorn_workers::python::{PythonFiles, WsgiLoader};
         let loader = WsgiLoader::new();
         let mut cli = Self::for_application(Arc::new(loader.clone()));
+        for class in rgunicorn_workers::python_classes(&loader) {
+            cli = cli.worker_class(class);
+        }
         cli.hooks = Arc::new(loader);
         cli.python = Arc::new(PythonFiles);
         cli.needs_application = true;

@@ -9,8 +9,11 @@
 //! | [`Sync`] | `sync` | the only thread; one connection a request | inline |
 //! | [`Event`] | `event` | the only thread; keep-alive and pipelining | inline |
 //! | [`Threads`] | `threads`, `gthread` | whichever thread leads | in the thread that has found the request |
+//! | `Asgi` | `asgi` | an asyncio event loop | in a task of that loop |
 #![warn(missing_docs)]
 
+#[cfg(feature = "python")]
+mod asgi;
 mod boot;
 mod event;
 mod inline;
@@ -24,6 +27,8 @@ use std::sync::Arc;
 use rgunicorn_core::app::SharedLoader;
 use rgunicorn_core::worker::WorkerClass;
 
+#[cfg(feature = "python")]
+pub use asgi::Asgi;
 pub use event::Event;
 pub use sync::Sync;
 pub use threads::Threads;
@@ -35,4 +40,10 @@ pub fn classes(loader: &SharedLoader) -> Vec<Arc<dyn WorkerClass>> {
         Arc::new(Event::new(Arc::clone(loader))),
         Arc::new(Threads::new(Arc::clone(loader))),
     ]
+}
+
+/// The classes for Python applications only.
+#[cfg(feature = "python")]
+pub fn python_classes(loader: &python::WsgiLoader) -> Vec<Arc<dyn WorkerClass>> {
+    vec![Arc::new(Asgi::new(loader.clone()))]
 }

@@ -73,7 +73,7 @@ impl<'a> Request<'a> {
     }
 
     /// The header fields in order, names as the client spelt them.
-    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let bytes = self.bytes;
         self.head.headers.iter().map(move |header| (header.name.of(bytes), header.value.of(bytes)))
     }

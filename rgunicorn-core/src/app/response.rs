@@ -6,6 +6,8 @@
 //! Here is also where the promises about framing are kept, whatever the application does: nothing after HEAD, 204 and
 //! 304; never more bytes than announced; a body that ends too early closes the connection.
 
+mod push;
+
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

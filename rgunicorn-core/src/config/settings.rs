@@ -72,15 +72,15 @@ settings! {
         /// How many seconds a connection may wait for its next request; 0 closes it after each response.
         keepalive: Duration as Seconds = Duration::from_secs(2), ["--keep-alive"] INT, Implemented;
         /// The event loop of ASGI workers: `asyncio`, `uvloop`, or `auto` for the better of those installed.
-        asgi_loop: String as AsgiLoop = "auto".into(), ["--asgi-loop"] STRING, Planned;
+        asgi_loop: String as AsgiLoop = "auto".into(), ["--asgi-loop"] STRING, Implemented;
         /// The lifespan protocol of ASGI: `on`, `off`, or `auto` for applications that know it.
-        asgi_lifespan: String as AsgiLifespan = "auto".into(), ["--asgi-lifespan"] STRING, Planned;
+        asgi_lifespan: String as AsgiLifespan = "auto".into(), ["--asgi-lifespan"] STRING, Implemented;
         /// How many seconds an ASGI application has after its client went away.
         asgi_disconnect_grace_period: Duration as Seconds = Duration::from_secs(3),
-            ["--asgi-disconnect-grace-period"] INT, Planned;
+            ["--asgi-disconnect-grace-period"] INT, Implemented;
         /// The largest WebSocket message taken, in bytes; 0 is no limit.
         websocket_max_message_size: u64 as Whole = 16 * 1024 * 1024,
-            ["--websocket-max-message-size"] INT, Planned;
+            ["--websocket-max-message-size"] INT, Implemented;
         /// Which of gunicorn's parsers reads requests.
         http_parser: String as HttpParser = "auto".into(),
             ["--http-parser"] STRING, Accepted("there is one parser, and it is fast");
@@ -170,7 +170,7 @@ settings! {
         /// `refuse` the request, or pass it on, which is `dangerous`.
         header_map: HeaderMap as HeaderMaps = HeaderMap::Drop, ["--header-map"], Implemented;
         /// The path that ASGI applications are mounted at.
-        root_path: String as Text = String::new(), ["--root-path"] STRING, Planned;
+        root_path: String as Text = String::new(), ["--root-path"] STRING, Implemented;
     }
 
     "Process Naming" {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::buffers::{Buffers, READ_SIZE};
 use super::config::EngineConfig;
+use super::parked::Parked;
 use super::transport::{Moved, Transport};
 use super::upload::{Beginning, Failure, Remains, Upload, WORTH_SKIPPING};
 use crate::app::{Body, Peer, Request, Response, ServerAddress, SharedSocket, Spool};
@@ -75,6 +76,10 @@ pub(crate) struct Connection {
     /// When the current request was complete.
     pub(crate) started: Instant,
     pub(crate) response: Response,
+    /// What its application is waiting for while the exchange is [parked](super::Engine::park).
+    pub(crate) parked: Option<Parked>,
+    /// What follows on it isn't HTTP any more.
+    pub(crate) upgraded: bool,
     peer: Peer,
     server: Arc<ServerAddress>,
     trusted: bool,
@@ -123,6 +128,8 @@ impl Connection {
             served: 0,
             started: now,
             response: Response::default(),
+            parked: None,
+            upgraded: false,
             trusted: config.policy.forwarded_allow.allows(peer.ip()),
             peer,
             server,
@@ -169,6 +176,10 @@ impl Connection {
 
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    pub(crate) fn server(&self) -> &ServerAddress {
+        &self.server
     }
 
     /// The current request's head, and the bytes that it refers to; none if there is none yet.
@@ -396,6 +407,13 @@ impl Connection {
         self.upload.is_some()
     }
 
+    /// The client has paused for too long while it sends the body.
+    pub(crate) fn time_out_upload(&self) {
+        if let Some(upload) = &self.upload {
+            upload.time_out();
+        }
+    }
+
     /// Why the body of the current request can't arrive any more.
     pub(crate) fn upload_failure(&self) -> Option<Failure> {
         self.upload.as_ref().and_then(|upload| upload.failure())
@@ -474,6 +492,31 @@ impl Connection {
             self.used = 0;
             buffers.give_back(std::mem::take(&mut self.input));
         }
+    }
+
+    /// Takes bytes of an upgraded connection: those that came behind the request first, then what the socket has, in all
+    /// at most about `most` a call. False at the end of what the client sends.
+    pub(crate) fn take_upgraded(&mut self, into: &mut Vec<u8>, most: usize) -> std::io::Result<bool> {
+        if self.has_more_input() {
+            into.extend_from_slice(self.input.get(self.used..).unwrap_or(&[]));
+            self.input.truncate(self.used);
+        }
+        let end = into.len() + most;
+        while self.readable && into.len() < end {
+            into.reserve(READ_SIZE);
+            let offered = into.capacity() - into.len();
+            match self.transport.read(into)? {
+                Moved::Some(count) => self.readable = count == offered || self.read_closed,
+                Moved::Blocked => self.readable = false,
+                Moved::Closed => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether there is something for [`take_upgraded`](Self::take_upgraded), as far as we know.
+    pub(crate) fn has_upgraded_input(&self) -> bool {
+        self.upgraded && (self.readable || self.has_more_input())
     }
 
     /// Throws away what the client still sends: [`Received::Gone`] once it has ended its side.

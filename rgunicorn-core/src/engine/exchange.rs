@@ -30,6 +30,8 @@ pub(crate) enum Outcome {
     Yielded,
     /// The response can't be finished; the connection must be closed.
     Broken,
+    /// The application goes on by itself, and takes the exchange again when it has something to say.
+    Parked,
 }
 
 impl Exchange {
@@ -77,10 +79,7 @@ impl Exchange {
                         return exit;
                     }
                 }
-                let gather = connection.has_more_input()
-                    && connection.response.leaves_connection_usable()
-                    && connection.response.can_wait(Self::GATHER);
-                if gather {
+                if self.may_gather() {
                     self.outcome = Outcome::Complete;
                     return exit;
                 }
@@ -92,20 +91,30 @@ impl Exchange {
                 return Ok(());
             }
         }
-        self.outcome = match connection.response.drive() {
-            Ok(Progress::Complete) => Outcome::Complete,
-            Ok(Progress::Blocked) => Outcome::Blocked,
-            Ok(Progress::Yielded) => Outcome::Yielded,
+        exit.and(self.drive())
+    }
+
+    /// Whether the response may wait for the next one, to be sent with it.
+    pub(super) fn may_gather(&self) -> bool {
+        self.connection.has_more_input()
+            && self.connection.response.leaves_connection_usable()
+            && self.connection.response.can_wait(Self::GATHER)
+    }
+
+    /// Sends, and pulls what can be sent.
+    pub(super) fn drive(&mut self) -> Result<(), i32> {
+        let (outcome, exit) = match self.connection.response.drive() {
+            Ok(Progress::Complete) => (Outcome::Complete, Ok(())),
+            Ok(Progress::Blocked) => (Outcome::Blocked, Ok(())),
+            Ok(Progress::Yielded) => (Outcome::Yielded, Ok(())),
             Err(Broken::Client(error)) => {
                 tracing::debug!("Ignoring a client that went away: {error}");
-                connection.response.abandon();
-                Outcome::Broken
+                self.connection.response.abandon();
+                (Outcome::Broken, Ok(()))
             }
-            Err(Broken::Application(error)) => {
-                exit = exit.and(fail(connection, error));
-                Outcome::Broken
-            }
+            Err(Broken::Application(error)) => (Outcome::Broken, fail(&mut self.connection, error)),
         };
+        self.outcome = outcome;
         exit
     }
 }
@@ -130,7 +139,7 @@ fn response_close(response: &mut Response) -> Result<(), AppError> {
 }
 
 /// Logs what went wrong and, where nothing was sent yet, answers 500; else the response is given up.
-fn fail(connection: &mut Connection, error: AppError) -> Result<(), i32> {
+pub(super) fn fail(connection: &mut Connection, error: AppError) -> Result<(), i32> {
     let exit = match &error {
         AppError::Exit { code, .. } => Err(*code),
         _ => Ok(()),

@@ -56,7 +56,7 @@ impl Engine {
         }
         self.requests += u64::from(called);
         let Some(connection) = self.connection(key) else { return };
-        if connection.response.holds_application() {
+        if connection.response.holds_application() || connection.parked.is_some() {
             self.enqueue(key);
         } else {
             self.close(key);

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `connection` | one client: bytes in, requests out |
 //! | `exchange` | a connection lent to the application |
+//! | `parked` | exchanges whose application goes on by itself |
 //! | `output` | bytes on their way to a client |
 //! | `upload` | a request body that the application reads as it arrives |
 //! | `transport` | the socket; TLS will stand there |
@@ -23,6 +24,7 @@ mod connection;
 mod exchange;
 mod finish;
 mod output;
+mod parked;
 mod timers;
 mod transport;
 mod upload;
@@ -44,6 +46,7 @@ pub use exchange::Exchange;
 use exchange::Outcome;
 pub(crate) use exchange::guard;
 pub(crate) use output::{Flushed, Output};
+pub use parked::{Occasion, Ticket, Wants};
 use timers::{Entry, Timers};
 pub(crate) use transport::Transport;
 pub(crate) use upload::Upload;
@@ -305,6 +308,9 @@ impl Engine {
             // Its timer entry came while it was lent out.
             connection.timer = None;
         }
+        if !matches!(outcome, Outcome::Parked | Outcome::Pending) {
+            connection.parked = None;
+        }
         place.connection = Some(connection);
         // The application may have taken long: that is not to be taken out of the client's time.
         self.now = Instant::now();
@@ -319,6 +325,7 @@ impl Engine {
                     self.wait_for_room(key);
                 }
             }
+            Outcome::Parked => self.rest(key, writable),
             Outcome::Yielded | Outcome::Pending => self.enqueue(key),
         }
     }
@@ -364,6 +371,9 @@ impl Engine {
                     Received::Gone => return self.abort(key),
                 },
                 Phase::Ready => return self.enqueue(key),
+                Phase::Responding if connection.parked.is_some() => {
+                    return if connection.has_news() { self.enqueue(key) } else { self.register(key) };
+                }
                 Phase::Responding if connection.response.needs_application() => return self.enqueue(key),
                 Phase::Responding => return self.finish(key),
                 Phase::Closing => self.linger(key),
@@ -502,6 +512,9 @@ impl Engine {
     }
 
     fn time_out(&mut self, key: usize) {
+        if self.end_waiting(key) {
+            return;
+        }
         let Some(connection) = self.connection(key) else { return };
         match connection.phase {
             Phase::Head if !connection.is_idle() && connection.response.output().is_empty() => {

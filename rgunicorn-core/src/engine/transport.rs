@@ -105,6 +105,11 @@ impl Transport {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
+    /// Our end of the connection; none on a Unix socket.
+    pub(crate) fn local_address(&self) -> Option<std::net::SocketAddr> {
+        self.socket.local_addr().ok()?.as_socket()
+    }
+
     /// Makes the coming close a reset, where an orderly one would look like a proper end of the response.
     pub(crate) fn reset_on_close(&self) {
         // If it can't be set the client sees an ordinary close: worse, but no reason to fail.

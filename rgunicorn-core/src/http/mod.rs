@@ -33,4 +33,4 @@ pub use body::{BodyDecoder, BodyFraming, Decoded};
 pub use head::{HeadReader, Header, RequestHead, Scheme, Span, Version};
 pub use policy::{AllowList, HeaderMap, Limits, Policy};
 pub use refusal::Refusal;
-pub use response::{Circumstances, Framing, InvalidResponse, ResponseHead};
+pub use response::{Circumstances, Framing, Informational, InvalidResponse, ResponseHead};

@@ -97,13 +97,7 @@ impl ResponseHead {
     /// # Errors
     /// Anything that could split the head, and a malformed `Content-Length`. The head is as it was then.
     pub fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), InvalidResponse> {
-        if !is_token(name) {
-            return Err(InvalidResponse::HeaderName(name.escape_ascii().to_string()));
-        }
-        if !value.iter().copied().all(is_text) {
-            return Err(InvalidResponse::HeaderValue(name.escape_ascii().to_string()));
-        }
-        let value = trim(value);
+        let value = checked(name, value)?;
         let kept = match Kind::of(name) {
             Kind::Ordinary => true,
             Kind::ContentLength => self.content_length(value)?,
@@ -222,6 +216,61 @@ impl ResponseHead {
         out.extend_from_slice(headers);
         out.extend_from_slice(b"\r\n");
         (framing, keep_alive)
+    }
+}
+
+/// The value without white space around it, if the two can be sent as a field.
+fn checked<'a>(name: &[u8], value: &'a [u8]) -> Result<&'a [u8], InvalidResponse> {
+    if !is_token(name) {
+        return Err(InvalidResponse::HeaderName(name.escape_ascii().to_string()));
+    }
+    if !value.iter().copied().all(is_text) {
+        return Err(InvalidResponse::HeaderValue(name.escape_ascii().to_string()));
+    }
+    Ok(trim(value))
+}
+
+/// An informational response (RFC 9110 section 15.2): a status from 100 to 199, but for 101, and fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Informational {
+    bytes: Vec<u8>,
+}
+
+impl Informational {
+    /// One with this status line, such as `103 Early Hints`.
+    ///
+    /// # Errors
+    /// Anything that could split the head, and a status that is final or switches protocols.
+    pub fn new<'a>(
+        status: &[u8],
+        fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<Self, InvalidResponse> {
+        let invalid = || InvalidResponse::Status(status.escape_ascii().to_string());
+        let code = status.get(..3).and_then(decimal).ok_or_else(invalid)?;
+        if !(100..200).contains(&code) || code == 101 || !status.iter().copied().all(is_text) {
+            return Err(invalid());
+        }
+        let fields = Self::fields(fields)?;
+        Ok(Informational { bytes: [b"HTTP/1.1 ", status, b"\r\n", &fields, b"\r\n"].concat() })
+    }
+
+    /// Lines of fields.
+    pub(crate) fn fields<'a>(
+        fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<Vec<u8>, InvalidResponse> {
+        let mut lines = Vec::new();
+        for (name, value) in fields {
+            let value = checked(name, value)?;
+            for part in [name, b": ", value, b"\r\n"] {
+                lines.extend_from_slice(part);
+            }
+        }
+        Ok(lines)
+    }
+
+    /// As it is sent.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

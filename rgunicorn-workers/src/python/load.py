@@ -37,9 +37,9 @@ def find(text):
     if call is not None:
         found = make(found, call, text)
     if found is None:
-        raise Problem(f"{text!r} is None, where a WSGI application is needed")
+        raise Problem(f"{text!r} is None, where an application is needed")
     if not callable(found):
-        raise Problem(f"{text!r} is of type {type(found).__name__!r}, which can't be called; a WSGI application can")
+        raise Problem(f"{text!r} is of type {type(found).__name__!r}, which can't be called; an application can")
     return found
 
 

@@ -87,10 +87,7 @@ mod tests {
             module(py, "wrong", "nothing = None\nnumber = 7\ndef make(one): return one\n");
             assert_eq!(error(py, "wrong"), "'wrong' has no attribute 'application', which 'wrong' asks for");
             assert_eq!(error(py, "wrong:a.b"), "'wrong' has no attribute 'a', which 'wrong:a.b' asks for");
-            assert_eq!(
-                error(py, "wrong:nothing"),
-                "'wrong:nothing' is None, where a WSGI application is needed"
-            );
+            assert_eq!(error(py, "wrong:nothing"), "'wrong:nothing' is None, where an application is needed");
             assert!(error(py, "wrong:number").contains("of type 'int'"));
             assert!(error(py, "wrong:make()").contains("missing 1 required positional argument: 'one'"));
             assert!(error(py, "wrong:make(nothing)").contains("must be literals"));

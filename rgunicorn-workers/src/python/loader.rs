@@ -71,19 +71,31 @@ impl WsgiLoader {
     }
 }
 
-impl Loader for WsgiLoader {
-    fn load(&self, context: &WorkerContext) -> Result<Box<dyn Application>, BootError> {
+impl WsgiLoader {
+    /// The object that the configuration names, whatever protocol it speaks.
+    ///
+    /// # Errors
+    /// [`BootError::Load`] when it can't be had, [`BootError::Boot`] for anything else.
+    pub(crate) fn load_object(&self, context: &WorkerContext) -> Result<Py<PyAny>, BootError> {
         let preloaded = self.preloaded().take();
         let application = match preloaded {
             Some(application) => application,
             None => self.import(&context.config)?,
         };
         Python::attach(|py| {
-            interpreter::dump_on_abort(py, error_log::descriptor())?;
-            WsgiApplication::new(py, application, WsgiSettings::from(&*context.config))
-        })
-        .map(|application| Box::new(application) as Box<dyn Application>)
-        .map_err(|error| BootError::Boot(Python::attach(|py| failure::report(py, &error))))
+            interpreter::dump_on_abort(py, error_log::descriptor())
+                .map_err(|error| BootError::Boot(failure::report(py, &error)))
+        })?;
+        Ok(application)
+    }
+}
+
+impl Loader for WsgiLoader {
+    fn load(&self, context: &WorkerContext) -> Result<Box<dyn Application>, BootError> {
+        let application = self.load_object(context)?;
+        Python::attach(|py| WsgiApplication::new(py, application, WsgiSettings::from(&*context.config)))
+            .map(|application| Box::new(application) as Box<dyn Application>)
+            .map_err(|error| BootError::Boot(Python::attach(|py| failure::report(py, &error))))
     }
 
     /// Finds the environment, for all workers to come, and refuses one of another version.

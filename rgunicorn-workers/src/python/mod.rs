@@ -7,10 +7,12 @@
 //! | [`loader`] | finds and imports the application; a `Loader` and the arbiter's `Hooks` |
 //! | [`load`] | `module:attribute` and what else `APP_MODULE` may be |
 //! | [`wsgi`] | calls a WSGI application (PEP 3333) for each request |
+//! | `asgi` | runs ASGI applications in an asyncio event loop |
 //! | [`config_file`] | executes a configuration file that is written in Python |
 //! | [`failure`] | what a Python exception means to the server |
 //! | [`error_log`] | the way of Python's own output into the error log |
 
+pub(crate) mod asgi;
 pub mod config_file;
 pub mod environment;
 mod error_log;

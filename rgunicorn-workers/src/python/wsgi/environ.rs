@@ -238,7 +238,7 @@ fn split_host(host: &[u8], scheme: Scheme) -> (&[u8], &[u8]) {
 }
 
 /// Decodes `%41` and the like; what only looks like it stays as it is.
-fn percent_decoded(path: &[u8]) -> Cow<'_, [u8]> {
+pub(in crate::python) fn percent_decoded(path: &[u8]) -> Cow<'_, [u8]> {
     if !path.contains(&b'%') {
         return Cow::Borrowed(path);
     }

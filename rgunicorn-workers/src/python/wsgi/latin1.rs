@@ -9,7 +9,7 @@ use pyo3::types::PyString;
 use pyo3::types::string::PyStringData;
 
 /// A string with one character for each byte, made from the bytes where they are.
-pub(super) fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+pub(in crate::python) fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
     // SAFETY: the pointer and the length are those of a slice; the result is a new reference, or null with an exception.
     let string = unsafe {
         let pointer = bytes.as_ptr().cast::<c_char>();

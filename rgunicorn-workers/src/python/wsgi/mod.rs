@@ -34,6 +34,9 @@ use pyo3::types::PyDict;
 use rgunicorn_core::app::{AppError, Application, Request, Response};
 use rgunicorn_core::config::Config;
 
+pub(super) use self::environ::percent_decoded;
+pub(super) use self::latin1::decode as latin1;
+
 use self::body::Answer;
 use self::context::Context;
 use self::environ::EnvironBuilder;

@@ -1,0 +1,82 @@
+//! `-k asgi`: asynchronous applications (FastAPI, Starlette, Django under ASGI, ...) in one thread's event loop.
+//!
+//! The event loop, asyncio's or uvloop's, waits for the engine's descriptor among its own; each request is a task of it.
+//! The other half is in [`python::asgi`](crate::python), which touches Python.
+
+use rgunicorn_core::config::{Config, ConfigError};
+use rgunicorn_core::engine::{Bodies, Engine, EngineConfig};
+use rgunicorn_core::log::AccessLog;
+use rgunicorn_core::worker::{BootError, Exit, Worker, WorkerClass, WorkerContext, WorkerError};
+
+use crate::boot;
+use crate::python::WsgiLoader;
+use crate::python::asgi::{AsgiApplication, Serving};
+
+/// The class behind `-k asgi`.
+#[derive(Debug)]
+pub struct Asgi {
+    loader: WsgiLoader,
+}
+
+impl Asgi {
+    /// The class, for the applications that `loader` imports.
+    pub fn new(loader: WsgiLoader) -> Self {
+        Asgi { loader }
+    }
+}
+
+impl WorkerClass for Asgi {
+    fn name(&self) -> &str {
+        "asgi"
+    }
+
+    fn aliases(&self) -> &[&str] {
+        &[
+            "uvicorn",
+            "uvicorn.workers.UvicornWorker",
+            "uvicorn.workers.UvicornH11Worker",
+            "uvicorn_worker.UvicornWorker",
+            "uvicorn_worker.UvicornH11Worker",
+            "gunicorn.workers.gasgi.ASGIWorker",
+        ]
+    }
+
+    fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        rgunicorn_core::app::Loader::check(&self.loader, config)
+    }
+
+    fn boot(&self, mut context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
+        if context.config.threads > 1 {
+            tracing::warn!("The setting threads means nothing to class asgi, whose tasks share one thread");
+        }
+        let application = self.loader.load_object(&context)?;
+        let access = AccessLog::open(&context.config).map_err(|error| BootError::Boot(error.to_string()))?;
+        let application = AsgiApplication::boot(&application, &context.config, context.slot.clone())?;
+        // Not before: a worker that watches a listener is woken up in place of one that could answer.
+        let listeners = std::mem::take(&mut context.listeners);
+        let config = EngineConfig { bodies: Bodies::Polled, ..EngineConfig::new(&context.config) };
+        let engine = Engine::new(listeners, config, access)
+            .map_err(|error| BootError::Boot(format!("cannot start the engine: {error}")))?;
+        engine
+            .wake_on(context.control.descriptor())
+            .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;
+        let recycle_after = boot::recycle_after(&context);
+        let WorkerContext { config, control, slot, .. } = context;
+        let serving = Serving { engine, control, slot, config, recycle_after };
+        Ok(Box::new(AsgiWorker { application, serving: Some(serving) }))
+    }
+}
+
+struct AsgiWorker {
+    application: AsgiApplication,
+    serving: Option<Serving>,
+}
+
+impl Worker for AsgiWorker {
+    fn run(&mut self) -> Result<Exit, WorkerError> {
+        match self.serving.take() {
+            Some(serving) => self.application.serve(serving),
+            None => Err(WorkerError::Failed("a worker runs once".into())),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Runs ASGI applications (ASGI 3.0) in an asyncio event loop that watches the engine.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`boot`] | makes the event loop, runs the application's start-up and shutdown |
+//! | [`server`] | the loop's callback: a turn of the engine, and a task for each request |
+//! | [`conversation`] | drives the application's coroutine, and sees what becomes of it |
+//! | [`cycle`] | one HTTP request: its `receive` and `send` |
+//! | [`scope`] | the dictionary that describes a request; [`header_names`] its constant parts |
+//! | [`message`] | what an application sends, taken apart |
+//! | [`awaitable`] | what `receive` and `send` return where nothing must be waited for |
+//! | `serve.py` | the event loop's life, the lifespan protocol |
+//!
+//! Everything happens in the event loop's thread; `receive` and `send` may be called in others as long as those hold the
+//! GIL. No Python code runs while one of the mutexes here is locked.
+
+mod awaitable;
+mod boot;
+mod conversation;
+mod cycle;
+mod header_names;
+mod message;
+mod scope;
+mod server;
+
+use std::sync::{Mutex, MutexGuard};
+
+pub(crate) use boot::AsgiApplication;
+pub(crate) use server::Serving;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

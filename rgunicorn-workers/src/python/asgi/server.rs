@@ -1,0 +1,552 @@
+//! The loop's callback: a turn of the engine, and a task for each request.
+//!
+//! The event loop watches the engine's descriptor and calls [`Serving::turn`] when it is readable. What the tasks then do
+//! with their exchanges may leave something behind that no event tells of (a pipelined request, a deadline, a line of the
+//! access log): another turn is called soon then.
+
+use std::collections::HashMap;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use rgunicorn_core::app::AppError;
+use rgunicorn_core::config::Config;
+use rgunicorn_core::engine::{Engine, Exchange, Occasion, Ticket, Wants};
+use rgunicorn_core::scoreboard::Slot;
+use rgunicorn_core::worker::{Control, Exit, Stop};
+
+use super::awaitable::Done;
+use super::cycle::Cycle;
+use super::lock;
+use super::scope::{Kind, ScopeBuilder};
+use crate::python::failure;
+
+/// What a worker brings.
+pub(crate) struct Serving {
+    pub(crate) engine: Engine,
+    pub(crate) control: Control,
+    pub(crate) slot: Slot,
+    pub(crate) config: Arc<Config>,
+    /// How many requests to answer before making room for a fresh process.
+    pub(crate) recycle_after: Option<u64>,
+}
+
+/// What the callback and the conversations share.
+pub(super) struct Shared {
+    engine: Mutex<Engine>,
+    worker: Mutex<WorkerState>,
+    slot: Slot,
+    config: Arc<Config>,
+    application: Py<PyAny>,
+    scopes: ScopeBuilder,
+    /// `200 OK` and the like, by the standard library's list; index 0 is 100.
+    status_lines: Vec<Option<Box<[u8]>>>,
+    done: Py<Done>,
+    /// Conversations whose application waits for something: a task that nobody else holds must not be lost.
+    waiting: Mutex<HashMap<Ticket, Py<Cycle>>>,
+    /// Tasks that have not ended.
+    tasks: AtomicUsize,
+    /// A turn is under way, or will be soon.
+    turning: AtomicBool,
+    logs_access: bool,
+    python: OnceLock<Loop>,
+}
+
+/// How the worker fares.
+struct WorkerState {
+    control: Control,
+    recycle_after: Option<u64>,
+    exit: Exit,
+    /// When a graceful stop ends, whatever is still held.
+    leave_by: Option<Instant>,
+    /// When the alarm that is set goes off.
+    alarm: Option<Instant>,
+}
+
+impl WorkerState {
+    fn end_for(&mut self, exit: Exit) {
+        if self.exit == Exit::Stopped {
+            self.exit = exit;
+        }
+        self.control.request_stop(Stop::Graceful);
+    }
+}
+
+/// The event loop, as far as it is needed.
+struct Loop {
+    call_soon: Py<PyAny>,
+    call_later: Py<PyAny>,
+    create_future: Py<PyAny>,
+    /// The context that callbacks run in, as an argument: not that of the task that happens to ask for them, whose variables
+    /// would pass into the tasks of other requests.
+    in_context: Py<PyDict>,
+    /// Makes a task: `asyncio.Task`, or the loop's `create_task` where a task factory was set.
+    make_task: Py<PyAny>,
+    task_arguments: Py<PyDict>,
+    /// `serve.py`'s coroutine that waits for a future.
+    wait: Py<PyAny>,
+    /// Our own methods.
+    turn: Py<PyAny>,
+    alarm: Py<PyAny>,
+    cancel: Py<PyAny>,
+    /// The future that is done when the worker is.
+    stopped: Py<PyAny>,
+}
+
+impl Loop {
+    fn soon<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.call_soon.bind(py).call((&self.turn,), Some(self.in_context.bind(py)))
+    }
+}
+
+impl Shared {
+    pub(super) fn application(&self) -> &Py<PyAny> {
+        &self.application
+    }
+
+    pub(super) fn done<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.done.bind(py).clone().into_any()
+    }
+
+    /// The status with its reason.
+    pub(super) fn status_line(&self, status: u16) -> PyResult<std::borrow::Cow<'_, [u8]>> {
+        let known = usize::from(status).checked_sub(100).and_then(|index| self.status_lines.get(index));
+        match known {
+            Some(Some(line)) => Ok(line.as_ref().into()),
+            _ if (100..1000).contains(&status) => Ok(format!("{status} ").into_bytes().into()),
+            _ => Err(PyValueError::new_err(format!("{status} is no HTTP status"))),
+        }
+    }
+
+    fn python(&self) -> PyResult<&Loop> {
+        self.python.get().ok_or_else(|| PyRuntimeError::new_err("the event loop was not started"))
+    }
+
+    /// A future of the event loop.
+    pub(super) fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.python()?.create_future.bind(py).call0()
+    }
+
+    /// A coroutine that waits for a future.
+    pub(super) fn wait<'py>(&self, future: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.python()?.wait.bind(future.py()).call1((future,))
+    }
+
+    /// Gives those who wait for these futures their result.
+    pub(super) fn settle<'py>(
+        &self,
+        py: Python<'py>,
+        futures: Vec<Py<PyAny>>,
+        result: impl Fn() -> PyResult<Bound<'py, PyAny>>,
+    ) {
+        for future in futures {
+            let settle = || {
+                let future = future.bind(py);
+                // One that was cancelled is done.
+                if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+                    future.call_method1(intern!(py, "set_result"), (result()?,))?;
+                }
+                PyResult::Ok(())
+            };
+            settle().unwrap_or_else(|error| complain(py, &error));
+        }
+    }
+
+    /// Takes a parked exchange again; none if its client is gone.
+    pub(super) fn retake(&self, ticket: Ticket) -> Option<Exchange> {
+        lock(&self.engine).retake(ticket)
+    }
+
+    pub(super) fn give_back(&self, py: Python<'_>, exchange: Exchange) {
+        let more = {
+            let mut engine = lock(&self.engine);
+            engine.give_back(exchange);
+            self.needs_turn(&engine)
+        };
+        if more {
+            self.turn_soon(py);
+        }
+    }
+
+    pub(super) fn park(&self, py: Python<'_>, exchange: Exchange, wants: Wants) {
+        let more = {
+            let mut engine = lock(&self.engine);
+            engine.park(exchange, wants);
+            self.needs_turn(&engine)
+        };
+        if more {
+            self.turn_soon(py);
+        }
+    }
+
+    /// Whether there is something to do that no event will tell of.
+    fn needs_turn(&self, engine: &Engine) -> bool {
+        if self.turning.load(Relaxed) {
+            return false;
+        }
+        self.logs_access || engine.has_work() || {
+            let worker = lock(&self.worker);
+            worker.recycle_after.is_some()
+                || worker.leave_by.is_some()
+                || engine.next_timer().is_some_and(|due| worker.alarm.is_none_or(|alarm| due < alarm))
+        }
+    }
+
+    fn turn_soon(&self, py: Python<'_>) {
+        if self.turning.swap(true, Relaxed) {
+            return;
+        }
+        let soon = self.python().and_then(|python| python.soon(py));
+        if let Err(error) = soon {
+            // The loop is closed: nothing will be served any more.
+            self.turning.store(false, Relaxed);
+            tracing::debug!("no turn of the engine: {error}");
+        }
+    }
+
+    /// Keeps a conversation whose application waits.
+    pub(super) fn remember(&self, ticket: Ticket, cycle: &Bound<'_, Cycle>) {
+        lock(&self.waiting).entry(ticket).or_insert_with(|| cycle.clone().unbind());
+    }
+
+    /// Lets go of a conversation that has ended.
+    pub(super) fn forget(&self, _py: Python<'_>, ticket: Ticket) {
+        let forgotten = lock(&self.waiting).remove(&ticket);
+        drop(forgotten);
+    }
+
+    /// A task has ended.
+    pub(super) fn one_less(&self, py: Python<'_>) {
+        self.tasks.fetch_sub(1, Relaxed);
+        if lock(&self.worker).leave_by.is_some() {
+            self.turn_soon(py);
+        }
+    }
+
+    /// The application has asked for its worker's end.
+    pub(super) fn exit(&self, py: Python<'_>, code: i32) {
+        lock(&self.worker).end_for(Exit::Application(code));
+        self.turn_soon(py);
+    }
+
+    /// Cancels the task of an application whose client is gone once it has had its time.
+    pub(super) fn cancel_later(&self, py: Python<'_>, conversation: &Bound<'_, PyAny>) {
+        let grace = self.config.asgi_disconnect_grace_period.as_secs_f64();
+        let later = self.python().and_then(|python| {
+            let arguments = (grace, &python.cancel, conversation);
+            python.call_later.bind(py).call(arguments, Some(python.in_context.bind(py)))
+        });
+        if let Err(error) = later {
+            complain(py, &error);
+        }
+    }
+}
+
+/// The engine's callbacks, for the event loop.
+#[pyclass(frozen, module = "rgunicorn")]
+pub(super) struct Server {
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    pub(super) fn new(
+        py: Python<'_>,
+        application: Py<PyAny>,
+        state: Py<PyDict>,
+        serving: Serving,
+    ) -> PyResult<Self> {
+        let Serving { engine, control, slot, config, recycle_after } = serving;
+        let mut engine = engine;
+        let logs_access = engine.access_log().is_some();
+        let shared = Shared {
+            engine: Mutex::new(engine),
+            worker: Mutex::new(WorkerState {
+                control,
+                recycle_after,
+                exit: Exit::Stopped,
+                leave_by: None,
+                alarm: None,
+            }),
+            slot,
+            scopes: ScopeBuilder::new(py, &config, state)?,
+            config,
+            application,
+            status_lines: status_lines(py)?,
+            done: Py::new(py, Done)?,
+            waiting: Mutex::default(),
+            tasks: AtomicUsize::new(0),
+            turning: AtomicBool::new(false),
+            logs_access,
+            python: OnceLock::new(),
+        };
+        Ok(Server { shared: Arc::new(shared) })
+    }
+
+    /// How the worker has ended.
+    pub(super) fn exit(&self) -> Exit {
+        lock(&self.shared.worker).exit
+    }
+
+    /// Calls the application for a request.
+    fn start(&self, py: Python<'_>, mut exchange: Exchange) {
+        if !exchange.begin() {
+            return self.shared.give_back(py, exchange);
+        }
+        match self.try_start(py, exchange) {
+            Ok(()) => {}
+            Err((error, Some(mut exchange))) => {
+                exchange.fail(AppError::Failed { report: failure::report(py, &error) });
+                self.shared.give_back(py, *exchange);
+            }
+            Err((error, None)) => complain(py, &error),
+        }
+    }
+
+    /// On failure the exchange comes back, unless a conversation has it: one that is dropped gives it back itself.
+    fn try_start(
+        &self,
+        py: Python<'_>,
+        mut exchange: Exchange,
+    ) -> Result<(), (PyErr, Option<Box<Exchange>>)> {
+        let shared = &self.shared;
+        let local = exchange.local_address();
+        let scope = match shared.scopes.build(py, Kind::Http, &exchange.lend().0, local) {
+            Ok(scope) => scope,
+            Err(error) => return Err((error, Some(Box::new(exchange)))),
+        };
+        let cycle = Cycle::new(Arc::clone(shared), exchange, scope);
+        self.run(py, cycle).map_err(|error| (error, None))
+    }
+
+    /// Makes a task of a conversation.
+    fn run(&self, py: Python<'_>, cycle: Cycle) -> PyResult<()> {
+        let shared = &self.shared;
+        let cycle = Bound::new(py, cycle)?;
+        let python = shared.python()?;
+        shared.tasks.fetch_add(1, Relaxed);
+        let task = python.make_task.bind(py).call((&cycle,), Some(python.task_arguments.bind(py)));
+        match task {
+            Ok(task) => {
+                cycle.get().set_task(task);
+                Ok(())
+            }
+            Err(error) => {
+                shared.tasks.fetch_sub(1, Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    fn dispatch(&self, py: Python<'_>, mut exchange: Exchange) {
+        match exchange.occasion() {
+            Occasion::Request => self.start(py, exchange),
+            Occasion::Pull => {
+                exchange.conclude();
+                self.shared.give_back(py, exchange);
+            }
+            occasion => {
+                let waiting =
+                    lock(&self.shared.waiting).get(&exchange.ticket()).map(|cycle| cycle.clone_ref(py));
+                match waiting {
+                    Some(cycle) => Cycle::notice(cycle.bind(py), exchange, occasion),
+                    None => {
+                        exchange.abandon();
+                        self.shared.give_back(py, exchange);
+                    }
+                }
+            }
+        }
+    }
+
+    fn heed_signals(&self) {
+        let shared = &self.shared;
+        let mut engine = lock(&shared.engine);
+        let mut worker = lock(&shared.worker);
+        if engine.take_wake() {
+            worker.control.poll();
+            if worker.control.take_reopen()
+                && let Some(access) = engine.access_log()
+            {
+                access.reopen();
+            }
+        }
+        if worker.recycle_after.is_some_and(|most| engine.requests() >= most) {
+            worker.recycle_after = None;
+            tracing::info!("Worker has answered {} requests; making room for another", engine.requests());
+            worker.end_for(Exit::Recycled);
+        }
+        if worker.control.stop().is_some() && worker.leave_by.is_none() {
+            let now = Instant::now();
+            worker.leave_by = Some(now.checked_add(shared.config.graceful_timeout).unwrap_or(now));
+            // Where the whole server stops, nobody else will answer what waits in the listen queue.
+            engine.drain(shared.slot.arbiter_is_stopping());
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let engine = lock(&self.shared.engine);
+        let worker = lock(&self.shared.worker);
+        match worker.control.stop() {
+            None => false,
+            Some(Stop::Quick) => true,
+            Some(Stop::Graceful) => {
+                let drained = engine.is_drained() && self.shared.tasks.load(Relaxed) == 0;
+                drained || worker.leave_by.is_some_and(|by| by <= Instant::now())
+            }
+        }
+    }
+
+    /// Has the loop call us again when that is needed without an event.
+    fn arrange_next(&self, py: Python<'_>) -> PyResult<()> {
+        let shared = &self.shared;
+        let (soon, alarm) = {
+            let mut engine = lock(&shared.engine);
+            let mut worker = lock(&shared.worker);
+            let soon = engine.prepare_wait(None) == Some(Duration::ZERO);
+            let due = [engine.next_timer(), worker.leave_by].into_iter().flatten().min();
+            let due = due.filter(|due| worker.alarm.is_none_or(|alarm| *due < alarm));
+            if due.is_some() {
+                worker.alarm = due;
+            }
+            (soon, due)
+        };
+        shared.turning.store(false, Relaxed);
+        if soon {
+            shared.turn_soon(py);
+        }
+        if let Some(due) = alarm {
+            let python = shared.python()?;
+            // A little more, as a timer that is not quite due would make us spin.
+            let delay = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            let arguments = (delay.as_secs_f64(), &python.alarm);
+            python.call_later.bind(py).call(arguments, Some(python.in_context.bind(py)))?;
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Server {
+    /// The descriptor to be watched for readability.
+    #[getter]
+    fn descriptor(&self) -> i32 {
+        lock(&self.shared.engine).as_raw_fd()
+    }
+
+    /// Learns which loop it is in. `stopped` is a future for the end.
+    fn enter(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, PyAny>,
+        stopped: Py<PyAny>,
+        make_task: Py<PyAny>,
+        task_arguments: Py<PyDict>,
+        wait: Py<PyAny>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let in_context = PyDict::new(py);
+        let context = py.import("contextvars")?.call_method0("copy_context")?;
+        in_context.set_item("context", context)?;
+        let method = |name: &str| event_loop.getattr(name).map(Bound::unbind);
+        let ours = |name: &str| slf.getattr(name).map(Bound::unbind);
+        let python = Loop {
+            call_soon: method("call_soon")?,
+            call_later: method("call_later")?,
+            create_future: method("create_future")?,
+            in_context: in_context.unbind(),
+            make_task,
+            task_arguments,
+            wait,
+            turn: ours("turn")?,
+            alarm: ours("ring")?,
+            cancel: ours("cancel")?,
+            stopped,
+        };
+        slf.get()
+            .shared
+            .python
+            .set(python)
+            .map_err(|_| PyRuntimeError::new_err("a server can be in one event loop only"))
+    }
+
+    /// A turn of the engine: does all that sockets and timers ask for, and calls the application for each request.
+    fn turn(&self, py: Python<'_>) -> PyResult<()> {
+        let shared = &self.shared;
+        shared.turning.store(true, Relaxed);
+        shared.slot.notify();
+        let queued = {
+            let mut engine = lock(&shared.engine);
+            engine.wait(Some(Duration::ZERO))?;
+            engine.process();
+            // What happens to an exchange that is lent out is told when it is parked.
+            while engine.next_stirred().is_some() {}
+            engine.queued()
+        };
+        for _ in 0..queued {
+            let exchange = lock(&shared.engine).next();
+            let Some(exchange) = exchange else { break };
+            self.dispatch(py, exchange);
+        }
+        self.heed_signals();
+        shared.slot.set_connections(lock(&shared.engine).connections());
+        if self.is_done() {
+            let stopped = shared.python()?.stopped.bind(py);
+            if !stopped.call_method0("done")?.is_truthy()? {
+                stopped.call_method1("set_result", (py.None(),))?;
+            }
+        }
+        self.arrange_next(py)
+    }
+
+    /// The alarm has gone off.
+    fn ring(&self, py: Python<'_>) -> PyResult<()> {
+        lock(&self.shared.worker).alarm = None;
+        self.turn(py)
+    }
+
+    /// The heartbeat.
+    fn beat(&self) {
+        self.shared.slot.notify();
+    }
+
+    /// How often the heart must beat, in seconds.
+    #[getter]
+    fn beat_interval(&self) -> f64 {
+        let timeout = self.shared.config.timeout;
+        if timeout.is_zero() { 60.0 } else { (timeout / 2).min(Duration::from_secs(1)).as_secs_f64() }
+    }
+
+    /// A client is gone, and its application has had its time.
+    fn cancel(&self, py: Python<'_>, conversation: &Bound<'_, PyAny>) {
+        if let Ok(cycle) = conversation.cast::<Cycle>() {
+            cycle.get().cancel(py);
+        }
+    }
+}
+
+/// Whether an exception says that its task was cancelled.
+pub(super) fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<pyo3::exceptions::asyncio::CancelledError>(py)
+}
+
+/// Something went wrong that is nobody's request.
+pub(super) fn complain(py: Python<'_>, error: &PyErr) {
+    tracing::error!("Error in the event loop\n{}", failure::report(py, error));
+}
+
+fn status_lines(py: Python<'_>) -> PyResult<Vec<Option<Box<[u8]>>>> {
+    let mut lines = vec![None; 500];
+    for status in py.import("http")?.getattr("HTTPStatus")?.try_iter()? {
+        let status = status?;
+        let code = status.getattr("value")?.extract::<u16>()?;
+        let phrase = status.getattr("phrase")?.extract::<String>()?;
+        if let Some(line) = usize::from(code).checked_sub(100).and_then(|index| lines.get_mut(index)) {
+            *line = Some(format!("{code} {phrase}").into_bytes().into_boxed_slice());
+        }
+    }
+    Ok(lines)
+}
