@@ -6,7 +6,7 @@ use rgunicorn_core::config::{Config, ConfigError};
 use rgunicorn_core::worker::WorkerClass;
 
 /// Names that gunicorn or our plans know, and this program doesn't yet.
-const PLANNED: [&str; 4] = ["coro", "gevent", "eventlet", "tornado"];
+const PLANNED: [&str; 3] = ["gevent", "eventlet", "tornado"];
 
 /// The known worker classes.
 pub(crate) struct Registry {

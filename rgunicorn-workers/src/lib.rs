@@ -10,11 +10,13 @@
 //! | [`Event`] | `event` | the only thread; keep-alive and pipelining | inline |
 //! | [`Threads`] | `threads`, `gthread` | whichever thread leads | in the thread that has found the request |
 //! | `Asgi` | `asgi` | an asyncio event loop | in a task of that loop |
+//! | [`Coro`] | `coro` | the only thread | in a coroutine with a stack of its own |
 #![warn(missing_docs)]
 
 #[cfg(feature = "python")]
 mod asgi;
 mod boot;
+pub mod coro;
 mod event;
 mod inline;
 #[cfg(feature = "python")]
@@ -29,6 +31,7 @@ use rgunicorn_core::worker::WorkerClass;
 
 #[cfg(feature = "python")]
 pub use asgi::Asgi;
+pub use coro::Coro;
 pub use event::Event;
 pub use sync::Sync;
 pub use threads::Threads;
@@ -39,11 +42,13 @@ pub fn classes(loader: &SharedLoader) -> Vec<Arc<dyn WorkerClass>> {
         Arc::new(Sync::new(Arc::clone(loader))),
         Arc::new(Event::new(Arc::clone(loader))),
         Arc::new(Threads::new(Arc::clone(loader))),
+        Arc::new(Coro::new(Arc::clone(loader), Arc::new(coro::Bare))),
     ]
 }
 
-/// The classes for Python applications only.
+/// The classes for Python applications only, or made for Python.
 #[cfg(feature = "python")]
 pub fn python_classes(loader: &python::WsgiLoader) -> Vec<Arc<dyn WorkerClass>> {
-    vec![Arc::new(Asgi::new(loader.clone()))]
+    let coroutines = Arc::new(python::Coroutines::default());
+    vec![Arc::new(Asgi::new(loader.clone())), Arc::new(Coro::new(Arc::new(loader.clone()), coroutines))]
 }

@@ -1,4 +1,4 @@
-//! The Python bridge: the one place, but for the worker class `coro`, that touches CPython.
+//! The Python bridge: the one place that touches CPython.
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -9,11 +9,13 @@
 //! | [`wsgi`] | calls a WSGI application (PEP 3333) for each request |
 //! | `asgi` | runs ASGI applications in an asyncio event loop |
 //! | [`config_file`] | executes a configuration file that is written in Python |
+//! | [`coroutines`] | CPython's part in the worker class `coro` |
 //! | [`failure`] | what a Python exception means to the server |
 //! | [`error_log`] | the way of Python's own output into the error log |
 
 pub(crate) mod asgi;
 pub mod config_file;
+pub mod coroutines;
 pub mod environment;
 mod error_log;
 mod failure;
@@ -26,6 +28,7 @@ pub mod wsgi;
 mod testing;
 
 pub use config_file::PythonFiles;
+pub use coroutines::Coroutines;
 pub use environment::{Environment, EnvironmentError};
 pub use interpreter::InterpreterError;
 pub use load::LoadError;

@@ -34,6 +34,11 @@ macro_rules! on_every_class {
             fn threads() {
                 check("threads");
             }
+
+            #[test]
+            fn coro() {
+                check("coro");
+            }
         }
     )*};
 }

@@ -1,0 +1,81 @@
+//! `-k coro`: thousands of requests at a time on one thread, each in a coroutine of its own while it runs.
+//!
+//! For applications that wait: for databases, other services, clocks. Unlike with threads, one more that waits costs a few
+//! kilobytes and no switch by the kernel; unlike with gevent, nothing is patched: the blocking calls of the C library
+//! are [`interposed`], so that Python's own and those of any C extension wait in their coroutine.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | `worker` | the loop of the worker's thread, outside of all coroutines |
+//! | `runners` | the coroutines, which take one request after the other |
+//! | `scheduler` | coroutines, and what they wait for; no HTTP in it |
+//! | `interposed` | the C library's blocking calls |
+//! | [`runtime`](Runtime) | what a language asks for around switches; CPython's is `python::Coroutines` |
+//!
+//! A program of one's own must export the interposed functions: `DEP_RGUNICORN_WORKERS_EXPORTS`, in the environment of its
+//! build script if it depends on this crate, is the path of a list for the linker.
+//!
+//! ```no_run
+//! // build.rs
+//! let exports = std::env::var("DEP_RGUNICORN_WORKERS_EXPORTS").unwrap();
+//! println!("cargo::rustc-link-arg-bins=-Wl,--export-dynamic-symbol-list={exports}");
+//! ```
+
+mod interposed;
+mod runners;
+mod runtime;
+mod scheduler;
+mod worker;
+
+use std::sync::Arc;
+
+use rgunicorn_core::app::SharedLoader;
+use rgunicorn_core::config::{Config, ConfigError};
+use rgunicorn_core::worker::{BootError, Worker, WorkerClass, WorkerContext};
+
+pub use runtime::{Bare, Runtime, State};
+use worker::CoroWorker;
+
+/// The class behind `-k coro`.
+pub struct Coro {
+    loader: SharedLoader,
+    runtime: Arc<dyn Runtime>,
+}
+
+impl Coro {
+    /// The class, for applications that `loader` makes, written in the language of `runtime`.
+    pub fn new(loader: SharedLoader, runtime: Arc<dyn Runtime>) -> Self {
+        Coro { loader, runtime }
+    }
+}
+
+impl WorkerClass for Coro {
+    fn name(&self) -> &str {
+        "coro"
+    }
+
+    fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        let refused = |why: String| ConfigError::setting("worker_class", format!("coro can't be had: {why}"));
+        interposed::check_in_force().map_err(refused)?;
+        self.runtime.check().map_err(refused)?;
+        self.loader.check(config)
+    }
+
+    fn boot(&self, context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
+        Ok(Box::new(CoroWorker::boot(context, &*self.loader, Arc::clone(&self.runtime))?))
+    }
+}
+
+impl std::fmt::Debug for Coro {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coro").finish_non_exhaustive()
+    }
+}
+
+/// The size of a coroutine's stack. Less than 4 MiB, and CPython 3.13 runs into its end before its own limit of recursion.
+const STACK: usize = 4 * 1024 * 1024;
+
+/// How many requests may be under way at a time: `threads`, or where that is not set as many as there may be connections.
+fn most_at_once(config: &Config) -> usize {
+    if config.threads > 1 { config.threads } else { config.worker_connections.max(1) }
+}

@@ -1,0 +1,182 @@
+//! The coroutines that requests run in.
+//!
+//! A runner takes one request after the other from the engine and runs the application, with its lock held from one to the
+//! next, as the class `event` would. Only when the application waits the thread goes on elsewhere, and another runner
+//! takes what is queued. A runner that comes back from its request takes the next itself; one that finds nothing rests
+//! until it is called. There are as many as ever were needed at once.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rgunicorn_core::app::Application;
+use rgunicorn_core::engine::Engine;
+use rgunicorn_core::scoreboard::Slot;
+use rgunicorn_core::worker::{Control, Exit};
+
+use super::runtime::Runtime;
+use super::scheduler::{Coroutine, Scheduler, Token, Wake};
+
+/// How many requests a runner answers before it lets the loop look for what else has become ready.
+const TURN: usize = 64;
+
+/// The runners of a worker, and what they share.
+pub(super) struct Runners {
+    scheduler: &'static Scheduler,
+    application: Box<dyn Application>,
+    pub(super) engine: RefCell<Engine>,
+    slot: Slot,
+    most: usize,
+    /// Those that rest, the last first: its stack is the warmest.
+    resting: RefCell<Vec<Token>>,
+    /// How many have been called, or have let others go first, and will take what is queued.
+    coming: Cell<usize>,
+    recycle_after: Cell<Option<u64>>,
+    /// How the worker is to end, if that was found.
+    exit: Cell<Option<Exit>>,
+}
+
+impl Runners {
+    pub(super) fn new(
+        scheduler: &'static Scheduler,
+        application: Box<dyn Application>,
+        engine: Engine,
+        slot: Slot,
+        most: usize,
+        recycle_after: Option<u64>,
+    ) -> Rc<Self> {
+        Rc::new(Runners {
+            scheduler,
+            application,
+            engine: RefCell::new(engine),
+            slot,
+            most,
+            resting: RefCell::default(),
+            coming: Cell::new(0),
+            recycle_after: Cell::new(recycle_after),
+            exit: Cell::new(None),
+        })
+    }
+
+    pub(super) fn application(&self) -> &dyn Application {
+        &*self.application
+    }
+
+    /// Whether requests are queued that somebody can take.
+    pub(super) fn has_work(&self) -> bool {
+        self.engine.borrow().queued() > 0 && (self.coming.get() > 0 || self.can_call())
+    }
+
+    fn can_call(&self) -> bool {
+        !self.resting.borrow().is_empty() || self.scheduler.len() < self.most
+    }
+
+    /// How long to wait at most: until the engine's next timer, and no longer than `most`.
+    pub(super) fn until_next_turn(&self, most: Option<Duration>) -> Option<Duration> {
+        let mut engine = self.engine.borrow_mut();
+        let until = engine.prepare_wait(most);
+        // What is queued, and nobody is free for, is no reason not to wait.
+        match engine.next_timer() {
+            _ if engine.queued() == 0 => until,
+            None => most,
+            Some(next) => {
+                let until = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+                Some(most.map_or(until, |most| most.min(until)))
+            }
+        }
+    }
+
+    /// Calls a runner if requests are queued and none is on its way.
+    pub(super) fn call(self: &Rc<Self>) {
+        if self.engine.borrow().queued() == 0 || self.coming.get() > 0 {
+            return;
+        }
+        let rested = self.resting.borrow_mut().pop();
+        let called = match rested {
+            Some(token) => self.scheduler.wake(token, Wake::Ready),
+            None if self.scheduler.len() < self.most => self.start(),
+            None => false,
+        };
+        if called {
+            self.coming.set(self.coming.get() + 1);
+        }
+    }
+
+    fn start(self: &Rc<Self>) -> bool {
+        let runners = Rc::clone(self);
+        let started = self.scheduler.spawn(move |coroutine| runners.live(coroutine));
+        if let Err(error) = &started {
+            tracing::error!("Cannot make a coroutine, going on with {}: {error}", self.scheduler.len());
+        }
+        started.is_ok()
+    }
+
+    /// The life of a runner. It ends only if it can't begin.
+    fn live(&self, me: &Coroutine) {
+        let runtime = self.scheduler.runtime();
+        me.set_cooperative(runtime.has_lock());
+        match runtime.begin() {
+            Ok(state) => me.set_state(state),
+            Err(error) => {
+                tracing::error!("Cannot make what a coroutine needs: {error}");
+                self.coming.set(self.coming.get() - 1);
+                return self.end_for(Exit::Stopped);
+            }
+        }
+        loop {
+            self.coming.set(self.coming.get() - 1);
+            let more = self.run(me, runtime);
+            runtime.leave(me.state());
+            let token = me.begin_wait();
+            if more {
+                self.coming.set(self.coming.get() + 1);
+                self.scheduler.wake(token, Wake::Ready);
+            } else {
+                self.resting.borrow_mut().push(token);
+            }
+            me.wait(token, None);
+            runtime.enter(me.state());
+        }
+    }
+
+    /// Answers requests. Whether there are more, to be taken after others have had their turn.
+    fn run(&self, me: &Coroutine, runtime: &dyn Runtime) -> bool {
+        for _ in 0..TURN {
+            let next = self.engine.borrow_mut().next();
+            let Some(mut exchange) = next else { return false };
+            me.set_cooperative(true);
+            let advanced = exchange.advance(&*self.application);
+            me.set_cooperative(runtime.has_lock());
+            let answered = {
+                let mut engine = self.engine.borrow_mut();
+                engine.give_back(exchange);
+                engine.requests()
+            };
+            runtime.renew(me.state(), &|state| me.set_state(state));
+            self.slot.notify();
+            if let Err(status) = advanced {
+                self.end_for(Exit::Application(status));
+            }
+            if self.recycle_after.get().is_some_and(|most| answered >= most) {
+                self.recycle_after.set(None);
+                tracing::info!("Worker has answered {answered} requests; making room for another");
+                self.end_for(Exit::Recycled);
+            }
+            // Others that can go on go on; a stop is heeded between two requests.
+            if self.scheduler.has_ready() || self.exit.get().is_some() || Control::stop_has_come() {
+                break;
+            }
+        }
+        self.engine.borrow().queued() > 0
+    }
+
+    /// Has the worker end, for this reason if there is none yet.
+    pub(super) fn end_for(&self, exit: Exit) {
+        self.exit.set(Some(self.exit.get().unwrap_or(exit)));
+    }
+
+    /// How the worker is to end, if one of them has found that it must.
+    pub(super) fn exit(&self) -> Option<Exit> {
+        self.exit.get()
+    }
+}

@@ -1,0 +1,90 @@
+//! What a language runtime asks for around the switches of coroutines.
+
+use rgunicorn_core::app::AppError;
+use rgunicorn_core::worker::BootError;
+
+/// What the runtime of the application's language keeps for each coroutine, as it would for each thread. Opaque here.
+pub type State = usize;
+
+/// The runtime of the language that the application is written in. All calls but [`check`](Runtime::check) and
+/// [`may_wait`](Runtime::may_wait) come from the worker's one thread.
+///
+/// The defaults are those of a language that needs nothing, such as Rust.
+pub trait Runtime: Send + Sync {
+    /// Whether this runtime works with coroutines; asked before anything is forked.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Called in the worker when the application is loaded, with its lock.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn start(&self) -> Result<(), BootError> {
+        Ok(())
+    }
+
+    /// Lets go of the application's lock, outside of coroutines.
+    fn release(&self) {}
+
+    /// Takes it back.
+    fn hold(&self) {}
+
+    /// Does what only the process's first thread may do, outside of coroutines and without the lock: before each wait
+    /// that blocks.
+    ///
+    /// # Errors
+    /// [`AppError::Exit`] if the application wants its worker to end.
+    fn heed(&self) -> Result<(), AppError> {
+        Ok(())
+    }
+
+    /// Makes what a coroutine needs, in it, and takes the lock for it.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    fn begin(&self) -> Result<State, BootError> {
+        Ok(0)
+    }
+
+    /// Takes the lock for a coroutine.
+    fn enter(&self, state: State) {
+        let _ = state;
+    }
+
+    /// Lets go of it.
+    fn leave(&self, state: State) {
+        let _ = state;
+    }
+
+    /// The thread goes on with this coroutine.
+    fn switched_to(&self, state: State) {
+        let _ = state;
+    }
+
+    /// Whether the coroutine that runs may wait now: it doesn't hold the lock.
+    fn may_wait(&self, state: State) -> bool {
+        let _ = state;
+        true
+    }
+
+    /// Whether there is a lock at all: without it the coroutine waits nowhere but in the application.
+    fn has_lock(&self) -> bool {
+        false
+    }
+
+    /// A request is over: makes the state as good as new, or another take its place, which `becomes` is told right before
+    /// it does.
+    fn renew(&self, state: State, becomes: &dyn Fn(State)) {
+        let _ = (state, becomes);
+    }
+}
+
+/// The runtime of applications in Rust.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bare;
+
+impl Runtime for Bare {}

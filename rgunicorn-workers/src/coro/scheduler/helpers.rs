@@ -1,0 +1,101 @@
+//! Threads for calls that can be waited for in no other way: name resolution, file locks, children that may be any.
+
+use std::collections::VecDeque;
+use std::ffi::c_int;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, SigmaskHow};
+
+use super::{Coroutine, Message};
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// How many threads there may be; what comes on top waits for one of them.
+const MOST: usize = 64;
+/// How long a thread waits for more to do.
+const LINGER: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+struct Shared {
+    work: VecDeque<Work>,
+    threads: usize,
+    idle: usize,
+}
+
+static SHARED: Mutex<Shared> = Mutex::new(Shared { work: VecDeque::new(), threads: 0, idle: 0 });
+static NEWS: Condvar = Condvar::new();
+
+/// Has another thread do the work, and waits for it as a coroutine. None if there is no thread to be had; the work is then
+/// not begun. The result comes with the thread's `errno`.
+pub(crate) fn run<T: Send + 'static>(
+    coroutine: &Coroutine,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<(T, c_int)> {
+    let cooperative = coroutine.cooperative.replace(false);
+    let remote = Arc::clone(&coroutine.scheduler().remote);
+    let result = Arc::new(Mutex::new(None));
+    let (token, place) = (coroutine.begin_wait(), Arc::clone(&result));
+    let handed = hand_out(Box::new(move || {
+        let value = work();
+        let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some((value, errno));
+        remote.send(Message::Wake(token));
+    }));
+    let outcome = loop {
+        if !handed {
+            coroutine.waiting.set(false);
+            break None;
+        }
+        coroutine.wait(token, None);
+        // Whoever else wakes it: what the other thread works with is ours to keep until it is done.
+        let taken = result.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if taken.is_some() {
+            break taken;
+        }
+        coroutine.waiting.set(true);
+    };
+    coroutine.cooperative.set(cooperative);
+    outcome
+}
+
+fn hand_out(work: Work) -> bool {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if shared.idle <= shared.work.len() && shared.threads < MOST {
+        // Signals are the first thread's; a thread begins with the mask of the one that starts it.
+        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        let started = std::thread::Builder::new().name("coro-helper".into()).spawn(live);
+        if let Ok(mask) = mask {
+            let _ = mask.thread_set_mask();
+        }
+        match started {
+            Ok(_) => shared.threads += 1,
+            Err(_) if shared.threads == 0 => return false,
+            Err(_) => {}
+        }
+    }
+    shared.work.push_back(work);
+    drop(shared);
+    NEWS.notify_one();
+    true
+}
+
+fn live() {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if let Some(work) = shared.work.pop_front() {
+            drop(shared);
+            work();
+            shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+            continue;
+        }
+        shared.idle += 1;
+        let (again, waited) = NEWS.wait_timeout(shared, LINGER).unwrap_or_else(PoisonError::into_inner);
+        shared = again;
+        shared.idle -= 1;
+        if waited.timed_out() && shared.work.is_empty() {
+            shared.threads -= 1;
+            return;
+        }
+    }
+}

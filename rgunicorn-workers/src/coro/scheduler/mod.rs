@@ -1,0 +1,465 @@
+//! Coroutines with stacks of their own, all on one thread, and what they wait for. Knows no Python and no HTTP.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | `stack` | a coroutine's stack, with a guard page |
+//! | `descriptors` | who waits for which descriptor |
+//! | `timers` | when a wait is over at the latest |
+//! | `identity` | coroutines as threads |
+//! | [`lot`] | who waits at which address: locks, semaphores, conditions |
+//! | [`helpers`] | threads for calls that can be waited for in no other way |
+//!
+//! A coroutine that waits registers a [`Token`] with whatever may end its wait, and lets the thread go on with others. The
+//! first that [wakes](Scheduler::wake) the token ends the wait; all others find that it is over. Nothing is ever woken
+//! from another thread but by a message.
+
+mod descriptors;
+pub(crate) mod helpers;
+mod identity;
+pub(crate) mod lot;
+mod remote;
+mod stack;
+mod timers;
+
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::collections::VecDeque;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::RawFd;
+use std::ptr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use corosensei::{CoroutineResult, Yielder};
+use slab::Slab;
+
+pub(crate) use descriptors::CannotWait;
+use descriptors::{Descriptors, Found};
+pub(crate) use identity::thread_of;
+pub(crate) use remote::Message;
+use remote::Remote;
+pub(crate) use stack::Bounds;
+use stack::GuardedStack;
+use timers::Timers;
+
+use super::runtime::{Runtime, State};
+
+/// One wait of one coroutine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Token {
+    key: usize,
+    serial: u64,
+}
+
+/// Why a wait is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// What was waited for may have come.
+    Ready,
+    /// The time is up.
+    TimedOut,
+    /// The descriptor was closed.
+    Closed,
+    /// The request has had its time.
+    #[allow(dead_code, reason = "what ends a request's time is to come")]
+    Interrupted,
+}
+
+thread_local! {
+    /// The coroutine that runs in this thread.
+    static CURRENT: Cell<*const Coroutine> = const { Cell::new(ptr::null()) };
+    /// The scheduler of this thread.
+    static HERE: Cell<*const Scheduler> = const { Cell::new(ptr::null()) };
+}
+
+type Body = corosensei::Coroutine<(), (), (), GuardedStack>;
+
+/// A coroutine, as those see it who run in it.
+pub(crate) struct Coroutine {
+    scheduler: *const Scheduler,
+    key: usize,
+    bounds: Bounds,
+    yielder: Cell<*const Yielder<(), ()>>,
+    body: UnsafeCell<Option<Body>>,
+    state: Cell<State>,
+    cooperative: Cell<bool>,
+    serial: Cell<u64>,
+    waiting: Cell<bool>,
+    woken: Cell<Wake>,
+    /// Has run for long the last time: others go first.
+    late: Cell<bool>,
+}
+
+/// The coroutines of a thread.
+pub(crate) struct Scheduler {
+    runtime: Arc<dyn Runtime>,
+    stack_size: usize,
+    /// A coroutine that runs this long has others go before it the next time.
+    long: Duration,
+    coroutines: RefCell<Slab<Rc<Coroutine>>>,
+    ready: RefCell<VecDeque<usize>>,
+    late: RefCell<VecDeque<usize>>,
+    timers: RefCell<Timers>,
+    descriptors: RefCell<Descriptors>,
+    found: RefCell<Found>,
+    remote: Arc<Remote>,
+    process: u32,
+}
+
+/// How many coroutines wait for descriptors, for threads that are about to close one.
+static WATCHING: AtomicUsize = AtomicUsize::new(0);
+
+/// The number under which messages of other threads are watched.
+const REMOTE: u32 = 15;
+
+impl Scheduler {
+    /// A scheduler for this thread, which has none yet. It is never dropped: what coroutines hold on their stacks could not
+    /// be.
+    pub(crate) fn new(runtime: Arc<dyn Runtime>, stack_size: usize) -> io::Result<&'static Scheduler> {
+        let remote = Arc::new(Remote::new()?);
+        let descriptors = Descriptors::new()?;
+        descriptors.watch(remote.descriptor(), REMOTE)?;
+        let scheduler: &'static Scheduler = Box::leak(Box::new(Scheduler {
+            runtime,
+            stack_size,
+            long: Duration::from_millis(5),
+            coroutines: RefCell::default(),
+            ready: RefCell::default(),
+            late: RefCell::default(),
+            timers: RefCell::default(),
+            descriptors: RefCell::new(descriptors),
+            found: RefCell::default(),
+            remote,
+            process: std::process::id(),
+        }));
+        HERE.set(scheduler);
+        identity::begin();
+        remote::serve(&scheduler.remote);
+        forget_in_children();
+        Ok(scheduler)
+    }
+
+    pub(crate) fn runtime(&self) -> &dyn Runtime {
+        &*self.runtime
+    }
+
+    /// How many coroutines there are.
+    pub(crate) fn len(&self) -> usize {
+        self.coroutines.borrow().len()
+    }
+
+    /// Whether somebody can go on.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.borrow().is_empty() || !self.late.borrow().is_empty()
+    }
+
+    /// Makes a coroutine, which begins with the next turn. A panic in it ends it, and is logged.
+    pub(crate) fn spawn(&self, work: impl FnOnce(&Coroutine) + 'static) -> io::Result<()> {
+        let stack = GuardedStack::new(self.stack_size)?;
+        let mut coroutines = self.coroutines.borrow_mut();
+        let place = coroutines.vacant_entry();
+        let coroutine = Rc::new(Coroutine {
+            scheduler: self,
+            key: place.key(),
+            bounds: stack.bounds(),
+            yielder: Cell::new(ptr::null()),
+            body: UnsafeCell::new(None),
+            state: Cell::new(0),
+            cooperative: Cell::new(false),
+            serial: Cell::new(0),
+            waiting: Cell::new(false),
+            woken: Cell::new(Wake::Ready),
+            late: Cell::new(false),
+        });
+        let me = Rc::as_ptr(&coroutine);
+        let body = Body::with_stack(stack, move |yielder, ()| {
+            // SAFETY: a coroutine stays in its place until its body has returned.
+            let me = unsafe { &*me };
+            me.yielder.set(yielder);
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(me))).is_err() {
+                tracing::error!("A coroutine of the worker panicked");
+            }
+        });
+        // SAFETY: nobody else knows it yet.
+        unsafe { *coroutine.body.get() = Some(body) };
+        self.ready.borrow_mut().push_back(place.key());
+        identity::add(me as usize);
+        place.insert(coroutine);
+        Ok(())
+    }
+
+    /// Lets each coroutine that can go on do so, once; one of those that run for long only when all others have.
+    pub(crate) fn run_ready(&self) {
+        let mut began = Instant::now();
+        let count = self.ready.borrow().len();
+        for _ in 0..count {
+            let Some(key) = self.ready.borrow_mut().pop_front() else { break };
+            began = self.resume(key, began);
+        }
+        let late = self.late.borrow_mut().pop_front();
+        if let Some(key) = late {
+            self.resume(key, began);
+        }
+    }
+
+    /// Goes on with a coroutine until it waits or ends. Answers when that was.
+    fn resume(&self, key: usize, began: Instant) -> Instant {
+        let Some(coroutine) = self.coroutines.borrow().get(key).cloned() else { return began };
+        // SAFETY: bodies are touched only here, by the thread that is in none of them.
+        let Some(body) = (unsafe { (*coroutine.body.get()).as_mut() }) else { return began };
+        CURRENT.set(Rc::as_ptr(&coroutine));
+        self.runtime.switched_to(coroutine.state.get());
+        let result = body.resume(());
+        CURRENT.set(ptr::null());
+        if let CoroutineResult::Return(()) = result {
+            identity::remove(Rc::as_ptr(&coroutine) as usize);
+            self.coroutines.borrow_mut().remove(key);
+        }
+        let now = Instant::now();
+        coroutine.late.set(now.duration_since(began) >= self.long);
+        now
+    }
+
+    /// Ends a wait, unless it is over.
+    pub(crate) fn wake(&self, token: Token, wake: Wake) -> bool {
+        let live = {
+            let coroutines = self.coroutines.borrow();
+            coroutines.get(token.key).filter(|coroutine| coroutine.waits_with(token)).cloned()
+        };
+        let Some(coroutine) = live else { return false };
+        coroutine.waiting.set(false);
+        coroutine.woken.set(wake);
+        let queue = if coroutine.late.get() { &self.late } else { &self.ready };
+        queue.borrow_mut().push_back(token.key);
+        true
+    }
+
+    fn is_live(&self, token: Token) -> bool {
+        self.coroutines.borrow().get(token.key).is_some_and(|coroutine| coroutine.waits_with(token))
+    }
+
+    /// Watches a descriptor from outside of all coroutines; [`poll`](Self::poll) tells of it by bit `number`, below 15.
+    pub(crate) fn watch(&self, descriptor: RawFd, number: u32) -> io::Result<()> {
+        self.descriptors.borrow().watch(descriptor, number)
+    }
+
+    /// Waits until a coroutine can go on, or a watched descriptor is readable, at most for `most`. Answers the bits of
+    /// those descriptors.
+    pub(crate) fn poll(&self, most: Option<Duration>) -> io::Result<u32> {
+        let mut most = if self.has_ready() { Some(Duration::ZERO) } else { most };
+        if most != Some(Duration::ZERO)
+            && let Some(next) = self.timers.borrow().next()
+        {
+            let until = next.saturating_duration_since(Instant::now());
+            most = Some(most.map_or(until, |most| most.min(until)));
+        }
+        let mut found = self.found.borrow_mut();
+        found.woken.clear();
+        found.watched = 0;
+        self.descriptors.borrow_mut().wait(most, |token| self.is_live(token), &mut found)?;
+        for token in &found.woken {
+            self.wake(*token, Wake::Ready);
+        }
+        let watched = found.watched;
+        drop(found);
+        if watched & 1 << REMOTE != 0 {
+            self.heed_messages();
+        }
+        self.expire();
+        Ok(watched)
+    }
+
+    fn expire(&self) {
+        if self.timers.borrow().next().is_none() {
+            return;
+        }
+        let now = Instant::now();
+        loop {
+            let due = self.timers.borrow_mut().pop_due(now);
+            let Some(token) = due else { return };
+            self.wake(token, Wake::TimedOut);
+        }
+    }
+
+    fn heed_messages(&self) {
+        for message in self.remote.take() {
+            match message {
+                Message::Wake(token) => {
+                    self.wake(token, Wake::Ready);
+                }
+                Message::Closing(descriptor) => {
+                    let waiting = self.descriptors.borrow_mut().forget(descriptor);
+                    for token in waiting {
+                        self.wake(token, Wake::Ready);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A descriptor is about to be closed, or to become another file's: those who wait for it get an error.
+    pub(crate) fn closing(&self, descriptor: RawFd) {
+        // A child made by vfork closes its own copy, in our memory.
+        if !self.descriptors.borrow().knows(descriptor) || std::process::id() != self.process {
+            return;
+        }
+        let waiting = self.descriptors.borrow_mut().forget(descriptor);
+        for token in waiting {
+            self.wake(token, Wake::Closed);
+        }
+    }
+
+    /// The same for several at once.
+    pub(crate) fn closing_range(&self, descriptors: RangeInclusive<usize>) {
+        let known = self.descriptors.borrow().known_in(descriptors);
+        for descriptor in known {
+            self.closing(descriptor);
+        }
+    }
+}
+
+/// Tells the thread of the coroutines that another is about to close a descriptor.
+pub(crate) fn closing_elsewhere(descriptor: RawFd) {
+    if WATCHING.load(Ordering::Relaxed) > 0 {
+        remote::send(Message::Closing(descriptor));
+    }
+}
+
+/// The scheduler of this thread, if it has one.
+pub(crate) fn here() -> Option<&'static Scheduler> {
+    // SAFETY: schedulers are never dropped.
+    unsafe { HERE.get().as_ref() }
+}
+
+/// The coroutine that runs in this thread, if one does.
+#[inline]
+pub(crate) fn current<'a>() -> Option<&'a Coroutine> {
+    // SAFETY: it is there for as long as it runs, and whoever asks runs in it.
+    unsafe { CURRENT.get().as_ref() }
+}
+
+/// The same, if it may wait now.
+#[inline]
+pub(crate) fn waiter<'a>() -> Option<&'a Coroutine> {
+    current().filter(|coroutine| coroutine.may_wait())
+}
+
+/// In a forked process there is one thread, which goes on as what it was, and waits by itself.
+fn forget_in_children() {
+    extern "C" fn forget() {
+        HERE.set(ptr::null());
+        lot::forget();
+        remote::forget();
+        if let Some(coroutine) = current() {
+            coroutine.cooperative.set(false);
+        }
+    }
+    // SAFETY: `forget` touches nothing but this process's own memory, and no lock.
+    unsafe { libc::pthread_atfork(None, None, Some(forget)) };
+}
+
+impl Coroutine {
+    pub(crate) fn scheduler(&self) -> &Scheduler {
+        // SAFETY: schedulers are never dropped.
+        unsafe { &*self.scheduler }
+    }
+
+    /// What the runtime keeps for it.
+    pub(crate) fn state(&self) -> State {
+        self.state.get()
+    }
+
+    /// Has the runtime told this state with each switch.
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.set(state);
+        self.scheduler().runtime.switched_to(state);
+    }
+
+    /// Whether blocking calls in it wait as coroutines do, from now on.
+    pub(crate) fn set_cooperative(&self, cooperative: bool) {
+        self.cooperative.set(cooperative);
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    #[inline]
+    fn may_wait(&self) -> bool {
+        self.cooperative.get() && self.scheduler().runtime.may_wait(self.state.get())
+    }
+
+    fn waits_with(&self, token: Token) -> bool {
+        self.waiting.get() && self.serial.get() == token.serial
+    }
+
+    /// Begins a wait: the token is to be given to whatever may end it.
+    pub(crate) fn begin_wait(&self) -> Token {
+        self.serial.set(self.serial.get() + 1);
+        self.waiting.set(true);
+        Token { key: self.key, serial: self.serial.get() }
+    }
+
+    /// Waits for the token's end. Others run meanwhile.
+    pub(crate) fn wait(&self, token: Token, by: Option<Instant>) -> Wake {
+        debug_assert_eq!(self.serial.get(), token.serial);
+        let scheduler = self.scheduler();
+        if let Some(by) = by
+            && self.waiting.get()
+        {
+            scheduler.timers.borrow_mut().add(by, token, |token| scheduler.is_live(token));
+        }
+        debug_assert!(ptr::eq(CURRENT.get(), self), "a coroutine waits where it doesn't run");
+        // SAFETY: set when the body began, which has not returned; and this is called from within it.
+        unsafe { (*self.yielder.get()).suspend(()) };
+        self.woken.get()
+    }
+
+    /// Waits for nothing but the time.
+    pub(crate) fn sleep(&self, by: Option<Instant>) -> Wake {
+        let token = self.begin_wait();
+        self.wait(token, by)
+    }
+
+    /// Lets all others have a turn.
+    pub(crate) fn yield_now(&self) {
+        let token = self.begin_wait();
+        self.scheduler().wake(token, Wake::Ready);
+        self.wait(token, None);
+    }
+
+    /// Waits until one of the descriptors has one of its events.
+    pub(crate) fn wait_for(
+        &self,
+        descriptors: impl IntoIterator<Item = (RawFd, u32)>,
+        by: Option<Instant>,
+    ) -> Result<Wake, CannotWait> {
+        let scheduler = self.scheduler();
+        let token = self.begin_wait();
+        for (descriptor, events) in descriptors {
+            let mut all = scheduler.descriptors.borrow_mut();
+            if let Err(error) = all.add(descriptor, events, token, |token| scheduler.is_live(token)) {
+                self.waiting.set(false);
+                return Err(error);
+            }
+        }
+        WATCHING.fetch_add(1, Ordering::Relaxed);
+        let woken = self.wait(token, by);
+        WATCHING.fetch_sub(1, Ordering::Relaxed);
+        Ok(woken)
+    }
+}
+
+impl std::fmt::Debug for Coroutine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coroutine").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scheduler").field("coroutines", &self.len()).finish_non_exhaustive()
+    }
+}

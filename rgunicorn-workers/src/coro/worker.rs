@@ -1,0 +1,161 @@
+//! The loop of the worker's thread, outside of all coroutines. All waiting of the process is done here: for the engine,
+//! for whatever coroutines wait for, and for signals.
+//!
+//! It is the process's first thread, and so Python's main thread: signal handlers of the application's run here, between
+//! two waits.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rgunicorn_core::app::{AppError, Loader};
+use rgunicorn_core::engine::EngineConfig;
+use rgunicorn_core::worker::{BootError, Exit, Stop, Worker, WorkerContext, WorkerError};
+
+use super::most_at_once;
+use super::runners::Runners;
+use super::runtime::Runtime;
+use super::scheduler::Scheduler;
+use crate::boot;
+
+/// The number that the engine's descriptor is watched under.
+const ENGINE: u32 = 0;
+
+/// A worker whose requests run in coroutines.
+pub(super) struct CoroWorker {
+    context: WorkerContext,
+    scheduler: &'static Scheduler,
+    runners: Rc<Runners>,
+    /// A copy of the engine's descriptor, which is watched.
+    _engine: OwnedFd,
+    /// When a graceful stop ends, whatever is still held.
+    leave_by: Option<Instant>,
+}
+
+impl CoroWorker {
+    pub(super) fn boot(
+        mut context: WorkerContext,
+        loader: &dyn Loader,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<Self, BootError> {
+        let failed = |what: &str, error: std::io::Error| BootError::Boot(format!("cannot {what}: {error}"));
+        let config = EngineConfig::new(&context.config);
+        let (application, engine) = boot::boot(&mut context, loader, config)?;
+        runtime.start()?;
+        engine.wake_on(context.control.descriptor()).map_err(|error| failed("watch for signals", error))?;
+        let scheduler = Scheduler::new(runtime, super::STACK)
+            .map_err(|error| failed("make the scheduler of coroutines", error))?;
+        let descriptor = engine.descriptor().map_err(|error| failed("watch the engine", error))?;
+        scheduler.watch(descriptor.as_raw_fd(), ENGINE).map_err(|error| failed("watch the engine", error))?;
+        let runners = Runners::new(
+            scheduler,
+            application,
+            engine,
+            context.slot.clone(),
+            most_at_once(&context.config),
+            boot::recycle_after(&context),
+        );
+        Ok(CoroWorker { context, scheduler, runners, _engine: descriptor, leave_by: None })
+    }
+
+    /// The loop, without the application's lock.
+    fn serve(&mut self) -> Result<Exit, WorkerError> {
+        loop {
+            self.context.slot.notify();
+            self.runners.call();
+            self.scheduler.run_ready();
+            // What a request has come to may be the last thing that was waited for.
+            self.heed_signals();
+            if self.is_done() {
+                return Ok(self.runners.exit().unwrap_or(Exit::Stopped));
+            }
+            self.wait()?;
+        }
+    }
+
+    /// Takes in what has come for the engine and for coroutines; waits only if nobody can go on.
+    fn wait(&mut self) -> Result<(), WorkerError> {
+        let news = self.turn()?;
+        if news || self.scheduler.has_ready() || self.runners.has_work() {
+            self.scheduler.poll(Some(Duration::ZERO))?;
+            return Ok(());
+        }
+        if let Err(AppError::Exit { code, report }) = self.scheduler.runtime().heed() {
+            tracing::error!("The application ends its worker\n{report}");
+            self.runners.end_for(Exit::Application(code));
+            return Ok(());
+        }
+        let most = self.runners.until_next_turn(self.longest_wait());
+        self.scheduler.poll(most)?;
+        self.turn()?;
+        Ok(())
+    }
+
+    /// A turn of the engine, without waiting. Whether it came to anything.
+    fn turn(&mut self) -> Result<bool, WorkerError> {
+        let mut engine = self.runners.engine.borrow_mut();
+        engine.wait(Some(Duration::ZERO))?;
+        let news = engine.has_events();
+        engine.process();
+        self.context.slot.set_connections(engine.connections());
+        Ok(news)
+    }
+
+    /// The heartbeat must come twice in each `timeout`, and a graceful stop ends on time.
+    fn longest_wait(&self) -> Option<Duration> {
+        let timeout = self.context.config.timeout;
+        let heartbeat = (!timeout.is_zero()).then(|| timeout / 2);
+        let leave = self.leave_by.map(|by| by.saturating_duration_since(Instant::now()));
+        [heartbeat, leave].into_iter().flatten().min()
+    }
+
+    fn heed_signals(&mut self) {
+        let mut engine = self.runners.engine.borrow_mut();
+        if engine.take_wake() {
+            self.context.control.poll();
+            if self.context.control.take_reopen()
+                && let Some(access) = engine.access_log()
+            {
+                access.reopen();
+            }
+        }
+        if self.runners.exit().is_some() {
+            self.context.control.request_stop(Stop::Graceful);
+        }
+        if self.context.control.stop().is_some() && self.leave_by.is_none() {
+            self.leave_by = Instant::now().checked_add(self.context.config.graceful_timeout);
+            // Where the whole server stops, nobody else will answer what waits in the listen queue.
+            engine.drain(self.context.slot.arbiter_is_stopping());
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match self.context.control.stop() {
+            None => false,
+            Some(Stop::Quick) => true,
+            Some(Stop::Graceful) => {
+                self.runners.engine.borrow().is_drained()
+                    || self.leave_by.is_some_and(|by| by <= Instant::now())
+            }
+        }
+    }
+}
+
+impl Worker for CoroWorker {
+    fn run(&mut self) -> Result<Exit, WorkerError> {
+        let runners = Rc::clone(&self.runners);
+        let mut result = Ok(Exit::Stopped);
+        runners.application().attach(&mut || {
+            let runtime = self.scheduler.runtime();
+            runtime.release();
+            result = self.serve();
+            runtime.hold();
+        });
+        if let Some(access) = self.runners.engine.borrow_mut().access_log() {
+            // Coroutines that are still in the application keep the engine from being dropped.
+            access.flush();
+        }
+        result
+    }
+}

@@ -1,0 +1,228 @@
+//! CPython in coroutines: each has a thread state of its own, as each thread would.
+//!
+//! With it go frames, exceptions, context variables, `threading.local` and the limit of recursion, by public functions
+//! alone. Two things need more than that:
+//!
+//! - **`PyGILState`**: CPython keeps the current thread's state under a key of the C library's, for callbacks from code that
+//!   knows nothing of Python. The key is found at start, and set with each switch.
+//! - **Threads' own values**: what a request leaves in a `threading.local` must not be there for the next. Where one was
+//!   used, which shows in the thread state, the coroutine gets a new state after the request.
+
+use std::ffi::{CStr, c_uint, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+use pyo3::ffi::{self, PyThreadState};
+use pyo3::prelude::*;
+use rgunicorn_core::app::AppError;
+use rgunicorn_core::worker::BootError;
+
+use super::{failure, interpreter};
+use crate::coro::{Runtime, State};
+
+/// The versions that this was proven on.
+const PROVEN: std::ops::RangeInclusive<(u8, u8)> = (3, 11)..=(3, 15);
+/// How much of a thread state is looked at for what a `threading.local` leaves in it, in words: all that the smallest has.
+const STATE_WORDS: usize = 36;
+
+/// CPython, for the worker class `coro`.
+#[derive(Debug, Default)]
+pub struct Coroutines {
+    /// The main thread's state, while it has let go of the GIL.
+    main: AtomicPtr<PyThreadState>,
+    interpreter: AtomicPtr<ffi::PyInterpreterState>,
+    /// The key of `PyGILState`.
+    key: AtomicU32,
+    /// `PyThreadState_GetUnchecked`, by whichever name this version has it.
+    unchecked: AtomicPtr<c_void>,
+    /// The words of a thread state that say that a `threading.local` was used: one bit each; all if it can't be told.
+    marks: AtomicUsize,
+}
+
+impl Coroutines {
+    /// The thread state that runs now; null while the GIL is let go of.
+    #[inline]
+    fn running(&self) -> *mut PyThreadState {
+        let function = self.unchecked.load(Ordering::Relaxed);
+        if function.is_null() {
+            return ptr::null_mut();
+        }
+        // SAFETY: start() found the function by its name; it may be called at any time.
+        unsafe { std::mem::transmute::<*mut c_void, extern "C" fn() -> *mut PyThreadState>(function)() }
+    }
+
+    fn new_state(&self) -> *mut PyThreadState {
+        // SAFETY: the interpreter lives as long as the process.
+        unsafe { ffi::PyThreadState_New(self.interpreter.load(Ordering::Relaxed)) }
+    }
+
+    /// Whether a `threading.local` was used with this state.
+    fn is_marked(&self, state: *mut PyThreadState) -> bool {
+        let mut marks = self.marks.load(Ordering::Relaxed);
+        while marks != 0 {
+            let word = marks.trailing_zeros() as usize;
+            // SAFETY: within the smallest thread state there is.
+            if unsafe { *state.cast::<usize>().add(word) } != 0 {
+                return true;
+            }
+            marks &= marks - 1;
+        }
+        false
+    }
+
+    /// Finds what a `threading.local` changes in a thread state. With the GIL.
+    fn find_marks(&self, py: Python<'_>) -> PyResult<usize> {
+        let local = py.import("threading")?.getattr("local")?.call0()?;
+        let state = self.new_state();
+        if state.is_null() {
+            return Err(PyErr::new::<pyo3::exceptions::PyMemoryError, _>("no memory for a thread state"));
+        }
+        // SAFETY: a new state takes the place of the current one, for this thread, and gives it back; its words are there
+        // to be read, whatever they mean.
+        unsafe {
+            let words = || -> [usize; STATE_WORDS] { ptr::read(state.cast()) };
+            let current = ffi::PyThreadState_Swap(state);
+            let before = words();
+            let set = local.setattr("used", true);
+            let after = words();
+            ffi::PyThreadState_Clear(state);
+            ffi::PyThreadState_Swap(current);
+            ffi::PyThreadState_Delete(state);
+            set?;
+            let changed = |at: &usize| before[*at] == 0 && after[*at] > 4096 && after[*at].is_multiple_of(8);
+            Ok((0..STATE_WORDS).filter(changed).fold(0, |marks, at| marks | 1 << at))
+        }
+    }
+
+    fn try_start(&self, py: Python<'_>) -> Result<(), String> {
+        let names: [&CStr; 2] = [c"PyThreadState_GetUnchecked", c"_PyThreadState_UncheckedGet"];
+        // SAFETY: the names are NUL-terminated.
+        let found = names.map(|name| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) });
+        let function = found.into_iter().find(|function| !function.is_null());
+        let function = function.ok_or("this CPython has no PyThreadState_GetUnchecked")?;
+        // SAFETY: attached.
+        let (current, interpreter) = unsafe { (ffi::PyThreadState_Get(), ffi::PyInterpreterState_Get()) };
+        // SAFETY: reading a key that isn't in use answers null.
+        let holds = |key: &c_uint| unsafe { libc::pthread_getspecific(*key) } == current.cast();
+        let key = (0..1024).find(holds).ok_or("the key of CPython's PyGILState could not be found")?;
+        self.interpreter.store(interpreter, Ordering::Relaxed);
+        self.key.store(key, Ordering::Relaxed);
+        let marks = self.find_marks(py).map_err(|error| failure::report(py, &error))?;
+        self.set_key(current);
+        // Without any, each request gets a new state.
+        self.marks.store(marks, Ordering::Relaxed);
+        self.unchecked.store(function, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn set_key(&self, state: *mut PyThreadState) {
+        // SAFETY: the key is in use, by CPython, for just this.
+        unsafe { libc::pthread_setspecific(self.key.load(Ordering::Relaxed), state.cast()) };
+    }
+}
+
+fn pointer(state: State) -> *mut PyThreadState {
+    ptr::with_exposed_provenance_mut(state)
+}
+
+impl Runtime for Coroutines {
+    fn check(&self) -> Result<(), String> {
+        let version = interpreter::version();
+        if !PROVEN.contains(&version) {
+            let ((major, minor), (first, last)) = (version, (PROVEN.start(), PROVEN.end()));
+            return Err(format!(
+                "it is proven on CPython {}.{} to {}.{}, and this is {major}.{minor}",
+                first.0, first.1, last.0, last.1
+            ));
+        }
+        if cfg!(Py_GIL_DISABLED) {
+            return Err("it needs a CPython with a GIL, which this free-threaded build has not".to_string());
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> Result<(), BootError> {
+        Python::attach(|py| self.try_start(py))
+            .map_err(|why| BootError::Boot(format!("coroutines can't be had with this CPython: {why}")))
+    }
+
+    fn release(&self) {
+        // SAFETY: this is the main thread, which holds the GIL.
+        self.main.store(unsafe { ffi::PyEval_SaveThread() }, Ordering::Relaxed);
+    }
+
+    fn hold(&self) {
+        let main = self.main.swap(ptr::null_mut(), Ordering::Relaxed);
+        self.set_key(main);
+        // SAFETY: the state is this thread's, saved by release().
+        unsafe { ffi::PyEval_RestoreThread(main) };
+    }
+
+    fn heed(&self) -> Result<(), AppError> {
+        self.hold();
+        // SAFETY: just taken. Outside of all coroutines this thread's count of attachments is the worker's own.
+        let py = unsafe { Python::assume_attached() };
+        let result = py.check_signals().map_err(|error| failure::app_error(py, &error));
+        self.release();
+        result
+    }
+
+    fn begin(&self) -> Result<State, BootError> {
+        let state = self.new_state();
+        if state.is_null() {
+            return Err(BootError::Boot("no memory for a thread state".to_string()));
+        }
+        self.set_key(state);
+        // SAFETY: a new state, which no other thread or coroutine uses.
+        unsafe { ffi::PyEval_RestoreThread(state) };
+        Ok(state.expose_provenance())
+    }
+
+    fn enter(&self, state: State) {
+        // SAFETY: the state is this coroutine's, which has let go of the GIL.
+        unsafe { ffi::PyEval_RestoreThread(pointer(state)) };
+    }
+
+    fn leave(&self, _state: State) {
+        // SAFETY: this coroutine holds the GIL.
+        unsafe { ffi::PyEval_SaveThread() };
+    }
+
+    #[inline]
+    fn switched_to(&self, state: State) {
+        if state != 0 {
+            self.set_key(pointer(state));
+        }
+    }
+
+    #[inline]
+    fn may_wait(&self, state: State) -> bool {
+        // Up to CPython 3.11 the running state is that of the thread that has the GIL, whichever it is.
+        state != 0 && self.running() != pointer(state)
+    }
+
+    fn has_lock(&self) -> bool {
+        true
+    }
+
+    fn renew(&self, state: State, becomes: &dyn Fn(State)) {
+        let old = pointer(state);
+        if self.marks.load(Ordering::Relaxed) != 0 && !self.is_marked(old) {
+            return;
+        }
+        // Made first: where there is no memory for it, the old one must do.
+        let new = self.new_state();
+        if new.is_null() {
+            return;
+        }
+        // SAFETY: the state is current, and this coroutine's alone. What its values do when they go runs in it, and may wait;
+        // then it is replaced, where nothing does.
+        unsafe {
+            ffi::PyThreadState_Clear(old);
+            becomes(new.expose_provenance());
+            ffi::PyThreadState_Swap(new);
+            ffi::PyThreadState_Delete(old);
+        }
+        self.set_key(new);
+    }
+}

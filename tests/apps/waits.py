@@ -1,0 +1,248 @@
+"""What applications wait in, one route each: every answer is the same on `threads` and `coro`."""
+
+import concurrent.futures
+import contextvars
+import ctypes
+import json
+import os
+import queue
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+variable = contextvars.ContextVar("variable", default=None)
+local = threading.local()
+lock, rlock = threading.Lock(), threading.RLock()
+semaphore = threading.Semaphore(3)
+shared = {"inside": 0, "most": 0}
+
+
+def sleep(n):
+    time.sleep(0.05)
+    return n
+
+
+def identity(n):
+    """A request's own values survive its waits, whoever runs meanwhile, and are gone after it."""
+    before = (getattr(local, "n", None), variable.get())
+    local.n, ident = n, threading.get_ident()
+    variable.set(n)
+    try:
+        raise KeyError(n)
+    except KeyError:
+        time.sleep(0.02)
+        kept = sys.exc_info()[1].args[0] == n
+    return [before, local.n == n, variable.get() == n, threading.get_ident() == ident, kept]
+
+
+def locked(n):
+    """Never more than one at a time behind a lock, though each waits there."""
+    with lock, rlock, rlock:
+        shared["inside"] += 1
+        shared["most"] = max(shared["most"], shared["inside"])
+        time.sleep(0.002)
+        shared["inside"] -= 1
+    with semaphore:
+        time.sleep(0.001)
+    return shared["most"]
+
+
+def queued(n):
+    """A real thread and this request talk by queues, conditions and events."""
+    asked, answered, event = queue.Queue(1), queue.Queue(1), threading.Event()
+
+    def work():
+        value = asked.get()
+        event.set()
+        time.sleep(0.01)
+        answered.put(value * 2)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    asked.put(n)
+    event.wait(5)
+    value = answered.get(timeout=5)
+    thread.join()
+    try:
+        answered.get(timeout=0.01)
+    except queue.Empty:
+        return value
+
+
+def futures(n):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        timer = threading.Timer(0.01, lambda: None)
+        timer.start()
+        timer.join()
+        barrier = threading.Barrier(2)
+        return sorted(pool.map(lambda x: (barrier.wait(5), time.sleep(0.01), x + n)[2], range(2)))
+
+
+def sockets(n):
+    """Both directions at once, more than fits into the kernel's buffers."""
+    a, b = socket.socketpair()
+    data = bytes([n % 251]) * 1_000_000
+    thread = threading.Thread(target=lambda: (b.sendall(b.recv(10) * 100_000), b.close()))
+    a.sendall(data[:10])
+    thread.start()
+    got = bytearray()
+    while piece := a.recv(65536):
+        got += piece
+    thread.join()
+    a.close()
+    return got == data
+
+
+def served(n):
+    """Accepts, connects and resolves, with time-outs and without."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=lambda: socket.create_connection(server.getsockname(), 5).sendall(b"%d" % n))
+        thread.start()
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(5)
+            text = connection.recv(100, socket.MSG_WAITALL)
+        thread.join()
+        server.settimeout(0.01)
+        try:
+            server.accept()
+        except TimeoutError:
+            return [text.decode(), socket.getaddrinfo("localhost", 80, socket.AF_INET)[0][4]]
+
+
+def pipes(n):
+    """Pipes block both ways; a closed end is an end."""
+    r, w = os.pipe()
+    thread = threading.Thread(target=lambda: (time.sleep(0.01), os.write(w, b"x" * 300_000), os.close(w)))
+    thread.start()
+    got = 0
+    while piece := os.read(r, 65536):
+        got += len(piece)
+    thread.join()
+    os.close(r)
+    return got
+
+
+def selected(n):
+    """select, poll and epoll, that time out and that don't."""
+    a, b = socket.socketpair()
+    answers = [select.select([a], [], [], 0.01)[0] == [], len(select.select([a], [b], [], 5)[1])]
+    poll = select.poll()
+    poll.register(a, select.POLLIN)
+    answers.append(poll.poll(10))
+    epoll = select.epoll()
+    epoll.register(a, select.EPOLLIN)
+    answers.append(epoll.poll(0.01))
+    timer = threading.Timer(0.02, b.send, [b"x"])
+    timer.start()
+    answers += [len(select.select([a], [], [], 5)[0]), len(poll.poll(5000)), len(epoll.poll(5))]
+    timer.join()
+    epoll.close(), a.close(), b.close()
+    return answers
+
+
+def processes(n):
+    done = subprocess.run(["sh", "-c", f"sleep 0.02; echo {n}; exit 3"], capture_output=True, text=True)
+    child = os.fork()
+    if child == 0:
+        time.sleep(0.01)
+        os._exit(7)
+    _, status = os.waitpid(child, 0)
+    return [done.stdout, done.returncode, os.waitstatus_to_exitcode(status)]
+
+
+def filelocks(n):
+    import fcntl
+
+    with tempfile.TemporaryFile() as file, open(file.fileno(), closefd=False) as again:
+        other = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDWR)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        timer = threading.Timer(0.02, fcntl.flock, [other, fcntl.LOCK_UN])
+        timer.start()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        timer.join()
+        os.close(other)
+        os.fsync(file.fileno())
+        return again.fileno() == file.fileno()
+
+
+def recursion(n):
+    """Deep recursion, in Python and in C, is an exception."""
+
+    def deeper():
+        return deeper()
+
+    answers = []
+    for what in (deeper, lambda: json.loads("[" * 100_000)):
+        try:
+            what()
+        except RecursionError:
+            answers.append("RecursionError")
+    return answers
+
+
+def callbacks(n):
+    """C calls Python back in the middle of its work, and that waits."""
+    numbers = (ctypes.c_int * 5)(5, 3, 4, 1, 2)
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int))
+
+    def compare(a, b):
+        time.sleep(0.001)
+        return a[0] - b[0]
+
+    ctypes.CDLL(None).qsort(numbers, 5, ctypes.sizeof(ctypes.c_int), kind(compare))
+    return list(numbers)
+
+
+def loops(n):
+    import asyncio
+
+    async def main():
+        async def one(x):
+            await asyncio.sleep(0.01)
+            return x
+
+        thread = await asyncio.to_thread(lambda: (time.sleep(0.01), n)[1])
+        return [thread, await asyncio.gather(*map(one, range(3)))]
+
+    return asyncio.run(main())
+
+
+def generators(n):
+    def numbers():
+        for i in range(3):
+            time.sleep(0.005)
+            yield i + n
+
+    return list(numbers())
+
+
+def closed(n):
+    """A descriptor that is closed under one that waits, and whose number another file gets at once."""
+    r, w = os.pipe()
+    a, b = socket.socketpair()
+    result = []
+
+    def wait():
+        result.append(select.select([a], [], [], 0.2)[0] == [])
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    os.write(w, b"here")
+    result.append(os.read(r, 10).decode())
+    thread.join()
+    for descriptor in (r, w):
+        os.close(descriptor)
+    a.close(), b.close()
+    return result
+
+
+def app(environ, start_response):
+    name, _, n = environ["PATH_INFO"][1:].partition("/")
+    body = json.dumps(globals()[name](int(n))).encode()
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]

@@ -1,0 +1,129 @@
+//! `-k coro` runs blocking Python as `-k threads` does, thousands of requests at a time on one thread.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::time::{Duration, Instant};
+
+use rgunicorn_harness::{Client, Server};
+
+fn server(class: &str, threads: usize, arguments: &[&str]) -> Server {
+    Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+        .args(["-w", "1", "-k", class, "--threads", &threads.to_string()])
+        .args(arguments)
+        .start()
+}
+
+fn ask(server: &Server, target: &str) -> Client {
+    let mut client = server.connect();
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: t\r\n\r\n"));
+    client
+}
+
+/// What each route answers, asked `times` times at once.
+fn answers(server: &Server, routes: &[&str], times: usize) -> Vec<String> {
+    let mut all = Vec::new();
+    for route in routes {
+        let mut clients: Vec<_> = (0..times).map(|n| ask(server, &format!("/{route}/{n}"))).collect();
+        for (n, client) in clients.iter_mut().enumerate() {
+            let response = client.response();
+            all.push(format!("/{route}/{n}: {} {}", response.status, response.text()));
+        }
+    }
+    all
+}
+
+fn threads_of(pid: i32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}
+
+#[test]
+fn every_way_to_wait_answers_as_it_does_on_threads() {
+    let routes = [
+        "sleep",
+        "identity",
+        "locked",
+        "queued",
+        "futures",
+        "sockets",
+        "served",
+        "pipes",
+        "selected",
+        "processes",
+        "filelocks",
+        "recursion",
+        "callbacks",
+        "loops",
+        "generators",
+        "closed",
+    ];
+    let (threads, coro) = (server("threads", 40, &["waits:app"]), server("coro", 40, &["waits:app"]));
+    for route in routes {
+        // A thread keeps its threading.local from one request to the next; nobody should count on either.
+        let strip = |answers: Vec<String>| match route {
+            "identity" => {
+                answers.into_iter().map(|answer| answer.split_once("], ").unwrap().1.to_string()).collect()
+            }
+            _ => answers,
+        };
+        let wanted = strip(answers(&threads, &[route], 30));
+        assert!(wanted[0].contains("200 ") || route == "identity", "{}\n{}", wanted[0], threads.log());
+        assert_eq!(strip(answers(&coro, &[route], 30)), wanted, "{route}\n{}", coro.log());
+    }
+}
+
+#[test]
+fn nothing_of_one_request_is_visible_to_the_next() {
+    let server = server("coro", 10, &["waits:app"]);
+    for answer in answers(&server, &["identity", "identity"], 30) {
+        assert!(answer.ends_with("200 [[null, null], true, true, true, true]"), "{answer}");
+    }
+}
+
+#[test]
+fn two_thousand_wait_at_a_time_on_one_thread() {
+    let server = server("coro", 2000, &["--worker-connections", "3000", "promises:raw"]);
+    server.connect().get("/");
+    let worker = server.wait_for_workers(1)[0];
+    let before = Server::memory(worker);
+    let start = Instant::now();
+    let mut clients: Vec<_> = (0..2000).map(|_| ask(&server, "/sleep?s=3")).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let a_request = Server::memory(worker).saturating_sub(before) / 2000;
+    assert_eq!(threads_of(worker), 1);
+    for client in &mut clients {
+        assert_eq!(client.response().text(), "slept\n");
+    }
+    assert!(start.elapsed() < Duration::from_millis(5900), "{:?}", start.elapsed());
+    assert!(a_request < 40 * 1024, "{a_request} bytes for a request that waits");
+}
+
+#[test]
+fn no_more_than_threads_at_a_time_and_the_rest_wait_without_spinning() {
+    let server = server("coro", 2, &["promises:raw"]);
+    let worker = server.wait_for_workers(1)[0];
+    let start = Instant::now();
+    let mut clients: Vec<_> = (0..4).map(|_| ask(&server, "/sleep?s=0.5")).collect();
+    for client in &mut clients {
+        assert_eq!(client.response().text(), "slept\n");
+    }
+    assert!(start.elapsed() >= Duration::from_millis(990), "{:?}", start.elapsed());
+    let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
+    let ticks: u64 = stat
+        .rsplit(") ")
+        .next()
+        .unwrap()
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|n| n.parse::<u64>().unwrap())
+        .sum();
+    assert!(ticks < 80, "{ticks} hundredths of a second of computing");
+}
+
+#[test]
+fn a_handler_for_signals_of_the_applications_runs_while_requests_wait() {
+    let server = server("coro", 10, &["alarms:app"]);
+    assert_eq!(server.connect().get("/").text(), "[0, false]");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(server.connect().get("/").text(), "[1, true]");
+}
