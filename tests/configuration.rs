@@ -107,6 +107,12 @@ fn bad_values_say_where_what_and_what_would_be_right() {
 }
 
 #[test]
+fn what_matters_with_the_proxy_protocol_alone_is_taken_without_it() {
+    let printed = print(&directory(&[]), &["--proxy-allow-from", "*"], &[]);
+    assert_eq!(setting(&printed, "proxy_allow_ips"), "['*']");
+}
+
+#[test]
 fn check_config_checks() {
     let (status, _, error) = build().args(["--check-config", "promises:app"]).run();
     assert_eq!(status, Some(0), "{error}");
@@ -167,6 +173,19 @@ on_every_class! {
             let server = build().directory(file.path()).args(["--chdir", "site", "-k", class])
                 .args(preload.iter().copied()).args(["there:app"]).start();
             assert_eq!(server.connect().get("/").text(), "from the start", "{preload:?}");
+        }
+    }
+
+    fn what_a_file_does_to_the_environment_shows_in_the_application(class: &str) {
+        let file = directory(&[("conf.py", "import os\nos.environ['ADDED'] = 'yes'\ndel os.environ['DELETED']\n"), (
+            "seen.py",
+            "import os\nSEEN = f\"{os.environ.get('ADDED')} {os.environ.get('DELETED')}\"\n\n\
+             def app(environ, start_response):\n    start_response('200 OK', [])\n    return [SEEN.encode()]\n",
+        )]);
+        for preload in [&[][..], &["--preload"]] {
+            let server = build().directory(file.path()).env("DELETED", "no").args(["-c", "conf.py", "-k", class])
+                .args(preload.iter().copied()).args(["seen:app"]).start();
+            assert_eq!(server.connect().get("/").text(), "yes None", "{preload:?}");
         }
     }
 

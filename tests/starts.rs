@@ -61,11 +61,26 @@ fn version_and_help_are_there() {
 }
 
 on_every_class! {
-    fn an_application_that_is_not_found_ends_with_4(class: &str) {
+    fn a_module_that_can_not_be_imported_ends_with_3(class: &str) {
         for (application, complaint) in [
-            ("nowhere:app", "ModuleNotFoundError"), ("promises:nothing", "nothing"),
-            ("broken:app", "RuntimeError: broken at import"), ("promises:closed", "can't be called"),
+            ("nowhere:app", "ModuleNotFoundError"), ("broken:app", "RuntimeError: broken at import"),
             ("unset:app", "ValueError: SECRET_KEY is not set"), (":app", "no module name"),
+            ("promises.py", "is a file"),
+        ] {
+            let (status, _, error) = run(&["-k", class, application]);
+            assert_eq!(status, Some(3), "{application}: {error}");
+            assert!(error.contains(complaint), "{application}: {error}");
+            assert!(error.contains("Reason: Worker failed to boot."), "{application}: {error}");
+            let (status, _, error) = run(&["-k", class, "--preload", application]);
+            assert_eq!(status, Some(1), "{application}: {error}");
+            assert!(error.contains(complaint), "{application}: {error}");
+        }
+    }
+
+    fn an_application_that_is_not_in_its_module_ends_with_4(class: &str) {
+        for (application, complaint) in [
+            ("promises:nothing", "nothing"), ("promises:closed", "can't be called"),
+            ("forms:make(1, 2, 3, 4)", "positional argument"), ("promises:app+1", "names no application"),
         ] {
             let (status, _, error) = run(&["-k", class, application]);
             assert_eq!(status, Some(4), "{application}: {error}");

@@ -18,7 +18,7 @@ pub trait Hooks: Send + Sync {
     /// With `--preload`: loads the application into the arbiter, once, before the first fork.
     ///
     /// # Errors
-    /// [`BootError::Load`]; the arbiter stops with its exit status.
+    /// A [`BootError`]; the arbiter stops with exit status 1.
     fn preload(&self, config: &Config) -> Result<(), BootError> {
         let _ = config;
         Ok(())

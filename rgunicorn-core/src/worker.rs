@@ -44,8 +44,8 @@ pub trait WorkerClass: Send + Sync {
     /// Makes the worker. Called in the forked process, once.
     ///
     /// # Errors
-    /// [`BootError::Load`] if the application can't be loaded (exit status 4), [`BootError::Boot`] for anything else
-    /// (exit status 3).
+    /// [`BootError::Load`] if there is no such application (exit status 4), [`BootError::Boot`] for anything else, its
+    /// code that can't be imported included (exit status 3).
     fn boot(&self, context: WorkerContext) -> Result<Box<dyn Worker>, BootError>;
 }
 

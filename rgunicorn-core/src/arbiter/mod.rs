@@ -87,7 +87,7 @@ impl Arbiter {
             Ok(master) => master,
             Err(error) => {
                 tracing::error!("{error}");
-                return error.exit_status();
+                return 1;
             }
         };
         match master.serve() {

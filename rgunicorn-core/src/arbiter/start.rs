@@ -42,15 +42,6 @@ pub(super) enum StartError {
     System(#[from] io::Error),
 }
 
-impl StartError {
-    pub(super) fn exit_status(&self) -> i32 {
-        match self {
-            StartError::Preload(error) => error.exit_status(),
-            _ => 1,
-        }
-    }
-}
-
 impl Master {
     pub(super) fn start(arbiter: Arbiter) -> Result<Master, StartError> {
         let Arbiter { config, class, hooks, reload } = arbiter;

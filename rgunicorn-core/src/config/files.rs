@@ -15,8 +15,8 @@ const DEFAULT_FILES: [&str; 2] = ["gunicorn.conf.py", "rgunicorn.toml"];
 #[derive(Debug, Default)]
 pub(super) struct FromFile {
     pub(super) entries: Vec<Entry>,
-    /// The environment variables that it has set; a Python file can.
-    pub(super) environment: Vec<(String, String)>,
+    /// The environment variables that it has set, or deleted (none); a Python file can.
+    pub(super) environment: Vec<(String, Option<String>)>,
 }
 
 /// The settings of the file that `named` names (gunicorn: `-c`), or else of the default file in `directory`, if there
@@ -81,6 +81,5 @@ fn from_python(
             None => warnings.extend(python::near_miss(&raw).map(|miss| format!("{origin}: {miss}"))),
         }
     }
-    let set = evaluation.environment.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    Ok(FromFile { entries, environment: set.collect() })
+    Ok(FromFile { entries, environment: evaluation.environment })
 }

@@ -110,7 +110,7 @@ settings! {
         /// Goes to the background, away from the terminal.
         daemon: bool as Switch = false, ["-D", "--daemon"], Implemented;
         /// A `NAME=value` to put into the environment of the application; may be given several times.
-        raw_env: Vec<(String, String)> as EnvPairs = Vec::new(), ["-e", "--env"] ENV, Implemented;
+        raw_env: Vec<(String, Option<String>)> as EnvPairs = Vec::new(), ["-e", "--env"] ENV, Implemented;
         /// The file that the number of the main process is written to.
         pidfile: Option<PathBuf> as OptionalPath = None, ["-p", "--pid"] FILE, Implemented;
         /// The directory of gunicorn's heartbeat files.
@@ -143,7 +143,8 @@ settings! {
         /// (`auto`).
         proxy_protocol: String as ProxyProtocol = "off".into(), ["--proxy-protocol"] MODE, Planned;
         /// Proxies whose PROXY protocol headers are believed.
-        proxy_allow_ips: AllowList as AllowIps = localhost(), ["--proxy-allow-from"], Planned;
+        proxy_allow_ips: AllowList as AllowIps = localhost(), ["--proxy-allow-from"],
+            Accepted("it says something about `proxy_protocol` alone, which isn't supported yet");
         /// What clients speak: `http` or `uwsgi`.
         protocol: String as Text = "http".into(), ["--protocol"] STRING, Planned;
         /// Peers that may speak the uwsgi protocol.

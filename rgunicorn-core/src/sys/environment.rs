@@ -22,24 +22,28 @@ pub(crate) fn remove(name: &str) {
     }
 }
 
-/// Variables that were set for a while, and what they were before.
+/// Variables that were set, or removed, for a while, and what they were before.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
     before: Vec<(String, Option<OsString>)>,
 }
 
 impl Overlay {
-    /// Takes back what was set before, and sets these.
-    pub(crate) fn replace(&mut self, variables: &[(String, String)]) {
+    /// Takes back what was done before, and sets these, or removes those without a value.
+    pub(crate) fn replace(&mut self, variables: &[(String, Option<String>)]) {
         for (name, value) in self.before.drain(..).rev() {
-            match value {
-                Some(value) => set(&name, &value),
-                None => remove(&name),
-            }
+            put(&name, value.as_deref());
         }
         for (name, value) in variables {
             self.before.push((name.clone(), std::env::var_os(name)));
-            set(name, value.as_ref());
+            put(name, value.as_ref().map(OsStr::new));
         }
+    }
+}
+
+fn put(name: &str, value: Option<&OsStr>) {
+    match value {
+        Some(value) => set(name, value),
+        None => remove(name),
     }
 }

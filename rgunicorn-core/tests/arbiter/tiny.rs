@@ -45,7 +45,7 @@ fn read(settings: &Path) -> (Config, Arc<dyn WorkerClass>) {
             "user" => (config.user, config.group) = (value.parse().ok(), value.parse().ok()),
             "daemon" => config.daemon = true,
             "reuse_port" => config.reuse_port = true,
-            "env" => config.raw_env = vec![("TINY".to_owned(), value.to_owned())],
+            "env" => config.raw_env = vec![("TINY".to_owned(), Some(value.to_owned()))],
             "log" => config.errorlog = LogTarget::File(value.into()),
             "tcp" => {
                 let (host, port) = value.split_once(':').unwrap();

@@ -10,16 +10,20 @@ class Problem(Exception):
     """Something that a sentence explains better than a traceback."""
 
 
+class NoModule(Problem):
+    """There is not even a module to look for the application in."""
+
+
 def load(text):
-    """Returns (application, None), or (None, the text of what went wrong)."""
+    """Returns (application, None, True), or (None, the text of what went wrong, whether a module was there and ran)."""
     try:
-        return find(text), None
+        return find(text), None, True
     except Problem as problem:
-        return None, str(problem)
+        return None, str(problem), not isinstance(problem, NoModule)
     except SystemExit as end:
-        return None, f"{text!r} called sys.exit({'' if end.code is None else repr(end.code)}) while it was loaded\n{shown(end)}"
+        return None, f"{text!r} called sys.exit({'' if end.code is None else repr(end.code)}) while it was loaded\n{shown(end)}", False
     except BaseException as error:
-        return None, shown(error)
+        return None, shown(error), False
 
 
 def find(text):
@@ -82,12 +86,12 @@ def import_module(name, target):
         # As in `run.py` or `site/run.py`: the file, where the module is meant.
         if name.endswith(".py") and os.path.exists(name):
             module = os.path.normpath(name)[:-3].replace(os.sep, ".")
-            raise Problem(f"{name!r} is a file, and a module is needed: is it '{module}:{target}'?") from None
+            raise NoModule(f"{name!r} is a file, and a module is needed: is it '{module}:{target}'?") from None
         raise error
     except ValueError as error:
         # Raised by the call itself, not by the module: there is no name.
         if error.__traceback__.tb_next is None:
-            raise Problem(f"{name!r} is no module name") from None
+            raise NoModule(f"{name!r} is no module name") from None
         raise
 
 

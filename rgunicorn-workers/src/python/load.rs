@@ -10,14 +10,30 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
+use rgunicorn_core::worker::BootError;
 use thiserror::Error;
 
 use super::failure;
 
-/// Why an application could not be loaded: a sentence, or a traceback.
+/// Why an application could not be loaded. gunicorn tells these apart by exit status, and so do we.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct LoadError(pub String);
+pub enum LoadError {
+    /// Its module can't be imported, or its code raised: a traceback, or a sentence.
+    #[error("{0}")]
+    Import(String),
+    /// The module is there, and no application in it by this name: a sentence.
+    #[error("{0}")]
+    Missing(String),
+}
+
+impl From<LoadError> for BootError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Import(text) => BootError::Boot(text),
+            LoadError::Missing(text) => BootError::Load(text),
+        }
+    }
+}
 
 /// Imports the application that `text` names.
 ///
@@ -26,11 +42,12 @@ pub struct LoadError(pub String);
 pub fn load(py: Python<'_>, text: &str) -> Result<Py<PyAny>, LoadError> {
     let loaded = helper(py, include_str!("load.py"), "rgunicorn_load")
         .and_then(|helper| helper.getattr("load")?.call1((text,)))
-        .and_then(|result| result.extract::<(Py<PyAny>, Option<String>)>());
+        .and_then(|result| result.extract::<(Py<PyAny>, Option<String>, bool)>());
     match loaded {
-        Ok((application, None)) => Ok(application),
-        Ok((_, Some(problem))) => Err(LoadError(problem)),
-        Err(error) => Err(LoadError(failure::report(py, &error))),
+        Ok((application, None, _)) => Ok(application),
+        Ok((_, Some(problem), true)) => Err(LoadError::Missing(problem)),
+        Ok((_, Some(problem), false)) => Err(LoadError::Import(problem)),
+        Err(error) => Err(LoadError::Import(failure::report(py, &error))),
     }
 }
 
@@ -58,7 +75,7 @@ mod tests {
     }
 
     fn error(py: Python<'_>, text: &str) -> String {
-        load(py, text).unwrap_err().0
+        load(py, text).unwrap_err().to_string()
     }
 
     #[test]

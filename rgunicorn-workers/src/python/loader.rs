@@ -63,7 +63,7 @@ impl WsgiLoader {
                 "no application was named: APP_MODULE, or the setting wsgi_app".into(),
             ));
         };
-        Python::attach(|py| load::load(py, name)).map_err(|error| BootError::Load(error.0))
+        Ok(Python::attach(|py| load::load(py, name))?)
     }
 
     fn preloaded(&self) -> std::sync::MutexGuard<'_, Option<Py<PyAny>>> {

@@ -14,7 +14,7 @@ pub struct Texts;
 #[derive(Debug)]
 pub struct Binds;
 
-/// `NAME=value` pairs; the flag is repeated.
+/// `NAME=value` pairs; the flag is repeated. A name without a value is one that a configuration file has deleted.
 #[derive(Debug)]
 pub struct EnvPairs;
 
@@ -73,23 +73,24 @@ impl Kind<Vec<BindAddress>> for Binds {
     }
 }
 
-impl Kind<Vec<(String, String)>> for EnvPairs {
+impl Kind<Vec<(String, Option<String>)>> for EnvPairs {
     const TAKES: Takes = Takes::Values;
     const EXPECTS: &'static str = "a list of 'NAME=value' texts";
 
-    fn read(value: &Value) -> Result<Vec<(String, String)>, Mistake> {
+    fn read(value: &Value) -> Result<Vec<(String, Option<String>)>, Mistake> {
         let pair = |text: &str| match text.split_once('=') {
             // What the system would refuse, later and with less to say.
             Some((name, value)) if !name.is_empty() && !text.contains('\0') => {
-                Ok((name.into(), value.into()))
+                Ok((name.into(), Some(value.into())))
             }
             _ => Err(format!("{text:?} is not NAME=value").into()),
         };
         as_texts(value)?.into_iter().map(pair).collect()
     }
 
-    fn show(value: &Vec<(String, String)>) -> Value {
-        show_texts(value.iter().map(|(name, value)| format!("{name}={value}")))
+    fn show(value: &Vec<(String, Option<String>)>) -> Value {
+        // What a configuration file deletes from the environment can't be written as a pair.
+        show_texts(value.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?))))
     }
 }
 
@@ -195,7 +196,7 @@ mod tests {
 
     #[test]
     fn pairs_need_an_equals_sign() {
-        assert_eq!(EnvPairs::read(&Value::text("A=b=c")), Ok(vec![("A".into(), "b=c".into())]));
+        assert_eq!(EnvPairs::read(&Value::text("A=b=c")), Ok(vec![("A".into(), Some("b=c".into()))]));
         assert_eq!(
             EnvPairs::read(&Value::text("A")),
             Err(Mistake::Because("\"A\" is not NAME=value".into()))

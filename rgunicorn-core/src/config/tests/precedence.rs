@@ -46,7 +46,7 @@ fn lists_are_replaced_and_not_added_to() {
     let world = World::new("-b :3 -b :4").file("rgunicorn.toml", "bind = [':1', ':2']\nraw_env = ['A=1']");
     let config = world.config();
     assert_eq!(config.bind, [tcp("0.0.0.0", 3), tcp("0.0.0.0", 4)]);
-    assert_eq!(config.raw_env, [("A".to_string(), "1".to_string())]);
+    assert_eq!(config.raw_env, [("A".to_string(), Some("1".to_string()))]);
 }
 
 #[test]
@@ -202,10 +202,11 @@ fn the_settings_reach_those_who_ask_for_them_in_bulk() {
 }
 
 #[test]
-fn variables_that_a_python_file_sets_come_before_those_that_are_asked_for() {
+fn variables_that_a_python_file_sets_or_deletes_come_before_those_that_are_asked_for() {
     let mut world = World::new("-c conf.py -e B=asked").file("conf.py", "");
     world.environment =
         vec![("B".into(), Some("set".into())), ("GONE".into(), None), ("A".into(), Some("set".into()))];
-    let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
-    assert_eq!(world.config().raw_env, [pair("B", "set"), pair("A", "set"), pair("B", "asked")]);
+    let pair = |name: &str, value: &str| (name.to_string(), Some(value.to_string()));
+    let gone = ("GONE".to_string(), None);
+    assert_eq!(world.config().raw_env, [pair("B", "set"), gone, pair("A", "set"), pair("B", "asked")]);
 }
