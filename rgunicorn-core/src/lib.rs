@@ -8,6 +8,7 @@
 //! | [`app`] | the trait [`Application`](app::Application): a request in, a response out |
 //! | [`engine`] | owns every socket of a worker: accepts, parses, buffers, times out, writes |
 //! | [`http`] | HTTP/1 without I/O: bytes in, requests and events out |
+//! | [`websocket`] | the WebSocket protocol, likewise |
 //! | [`log`] | the error log (through `tracing`) and the access log |
 //! | [`scoreboard`] | the one piece of memory that arbiter and workers share |
 //! | [`socket`] | listeners: addresses, binding, inheritance |
@@ -27,6 +28,7 @@ pub mod log;
 pub mod scoreboard;
 pub mod socket;
 pub mod sys;
+pub mod websocket;
 pub mod worker;
 
 /// The version of this crate, as `--version` and the start-up line of the log show it.

@@ -239,6 +239,54 @@ ROUTES = {
 }
 
 
+async def socket(scope, receive, send):
+    """A WebSocket that does what its path says."""
+    path = scope["path"]
+    assert (await receive())["type"] == "websocket.connect"
+    if path == "/deny":
+        await send({"type": "websocket.close"})
+        return
+    if path == "/reject":
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": [(b"x-why", b"because")]})
+        await send({"type": "websocket.http.response.body", "body": b"not ", "more_body": True})
+        await send({"type": "websocket.http.response.body", "body": b"you"})
+        return
+    if path == "/fail":
+        raise ValueError("failed before the handshake")
+    subprotocol = scope["subprotocols"][-1] if scope["subprotocols"] else None
+    await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": [(b"x-hello", b"there")]})
+    if path == "/fail-open":
+        raise ValueError("failed after the handshake")
+    if path == "/close":
+        await send({"type": "websocket.close", "code": 3001, "reason": "enough"})
+        seen.append(f"own close {(await receive())['code']}")
+        return
+    if path == "/return":
+        return
+    if path == "/scope":
+        await send({"type": "websocket.send", "text": json.dumps(plain(scope))})
+    if path == "/flood":
+        for _ in range(1024):
+            await send({"type": "websocket.send", "bytes": os.urandom(65536)})
+        return
+    if path == "/slow":
+        await asyncio.sleep(1)
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            seen.append(f"disconnect {message['code']} {message['reason']}")
+            if path == "/late":
+                try:
+                    await send({"type": "websocket.send", "text": "too late"})
+                except OSError as error:
+                    seen.append(f"late {error}")
+            return
+        if message.get("text") is not None:
+            await send({"type": "websocket.send", "text": message["text"]})
+        else:
+            await send({"type": "websocket.send", "bytes": message["bytes"]})
+
+
 async def lifespan(scope, receive, send):
     assert (await receive())["type"] == "lifespan.startup"
     mode = os.environ.get("LIFESPAN", "")
@@ -260,6 +308,8 @@ async def app(scope, receive, send):
         await lifespan(scope, receive, send)
     elif scope["type"] == "http":
         await ROUTES.get(scope["path"], show_scope)(scope, receive, send)
+    else:
+        await socket(scope, receive, send)
 
 
 class Old:

@@ -13,6 +13,7 @@ use super::connection::{Connection, Phase};
 use super::exchange::{self, Exchange, Outcome};
 use super::{Engine, Flushed};
 use crate::app::{AppError, Request, Response, ServerAddress};
+use crate::http::Refusal;
 
 /// Names an exchange while it is parked. It never names another one, not even on the same connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -166,6 +167,13 @@ impl Exchange {
         } else {
             self.conclude();
         }
+    }
+
+    /// Answers in the application's place that the request can't be accepted. The exchange is to be given back then.
+    pub fn refuse(&mut self, refusal: &Refusal) {
+        tracing::warn!("Invalid request from ip={}: {refusal}", self.connection.peer().address());
+        self.connection.response.refuse(refusal);
+        self.conclude();
     }
 
     /// Gives up what was not sent. The exchange is to be given back then, and the connection is closed.

@@ -22,13 +22,13 @@ use super::awaitable::Ready;
 use super::conversation::{self, Conversation, Driver};
 use super::lock;
 use super::message::{Message, for_each_header, type_name};
-use super::server::{Shared, complain, is_cancelled};
+use super::server::{Shared, Talk, complain, is_cancelled};
 use crate::python::failure;
 
 /// From this size on, a piece of a body is kept instead of copied.
 const WORTH_KEEPING: usize = 32 * 1024;
 /// How much of a response may wait in memory before `send` waits for the client.
-const HIGH_WATER: usize = 64 * 1024;
+pub(super) const HIGH_WATER: usize = 64 * 1024;
 /// How much of a request's body `receive` returns at once, where it isn't all in memory.
 const PIECE: usize = 64 * 1024;
 
@@ -143,7 +143,7 @@ impl Cycle {
             this.park(py, exchange);
         }
         if left {
-            this.shared.cancel_later(py, slf.as_any());
+            this.shared.call_later(py, this.shared.grace(), slf.as_any());
         }
         this.shared.settle(py, receivers, || disconnect(py));
         this.shared.settle(py, senders, || Ok(py.None().into_bound(py)));
@@ -376,7 +376,7 @@ impl Conversation for Cycle {
 
     fn suspended(slf: &Bound<'_, Self>) {
         let this = slf.get();
-        this.shared.remember(this.ticket, slf);
+        this.shared.remember(this.ticket, Talk::Http(slf.clone().unbind()));
         let (held, wants) = {
             let mut state = lock(&this.state);
             (state.exchange.take(), state.wants())
@@ -397,7 +397,7 @@ impl Conversation for Cycle {
             state.scope = None;
             (state.stage, state.left)
         };
-        this.shared.forget(py, this.ticket);
+        this.shared.forget(this.ticket);
         let (problem, result) = this.judge(py, outcome, stage);
         match (stage, problem) {
             (Stage::Ended, None) => {}
@@ -609,6 +609,6 @@ fn unexpected(stage: Stage, kind: &str) -> PyErr {
 }
 
 /// What the application is told of a response that can't be sent as it is.
-fn refused(error: ResponseError) -> PyErr {
+pub(super) fn refused(error: ResponseError) -> PyErr {
     PyRuntimeError::new_err(error.to_string())
 }

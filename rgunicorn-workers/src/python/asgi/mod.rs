@@ -6,6 +6,7 @@
 //! | [`server`] | the loop's callback: a turn of the engine, and a task for each request |
 //! | [`conversation`] | drives the application's coroutine, and sees what becomes of it |
 //! | [`cycle`] | one HTTP request: its `receive` and `send` |
+//! | [`websocket`] | one WebSocket, likewise |
 //! | [`scope`] | the dictionary that describes a request; [`header_names`] its constant parts |
 //! | [`message`] | what an application sends, taken apart |
 //! | [`awaitable`] | what `receive` and `send` return where nothing must be waited for |
@@ -22,6 +23,7 @@ mod header_names;
 mod message;
 mod scope;
 mod server;
+mod websocket;
 
 use std::sync::{Mutex, MutexGuard};
 

@@ -13,17 +13,22 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyDict;
+use pyo3::{PyClass, PyClassInitializer};
 use rgunicorn_core::app::AppError;
 use rgunicorn_core::config::Config;
 use rgunicorn_core::engine::{Engine, Exchange, Occasion, Ticket, Wants};
+use rgunicorn_core::http::Refusal;
 use rgunicorn_core::scoreboard::Slot;
+use rgunicorn_core::websocket::handshake::Opening;
 use rgunicorn_core::worker::{Control, Exit, Stop};
 
 use super::awaitable::Done;
 use super::cycle::Cycle;
 use super::lock;
 use super::scope::{Kind, ScopeBuilder};
+use super::websocket::WebSocket;
 use crate::python::failure;
 
 /// What a worker brings.
@@ -48,7 +53,7 @@ pub(super) struct Shared {
     status_lines: Vec<Option<Box<[u8]>>>,
     done: Py<Done>,
     /// Conversations whose application waits for something: a task that nobody else holds must not be lost.
-    waiting: Mutex<HashMap<Ticket, Py<Cycle>>>,
+    waiting: Mutex<HashMap<Ticket, Talk>>,
     /// Tasks that have not ended.
     tasks: AtomicUsize,
     /// A turn is under way, or will be soon.
@@ -93,7 +98,7 @@ struct Loop {
     /// Our own methods.
     turn: Py<PyAny>,
     alarm: Py<PyAny>,
-    cancel: Py<PyAny>,
+    time_is_up: Py<PyAny>,
     /// The future that is done when the worker is.
     stopped: Py<PyAny>,
 }
@@ -209,13 +214,20 @@ impl Shared {
         }
     }
 
-    /// Keeps a conversation whose application waits.
-    pub(super) fn remember(&self, ticket: Ticket, cycle: &Bound<'_, Cycle>) {
-        lock(&self.waiting).entry(ticket).or_insert_with(|| cycle.clone().unbind());
+    /// Keeps a conversation whose application waits, or whose client is waited for.
+    pub(super) fn remember(&self, ticket: Ticket, talk: Talk) {
+        let known = {
+            let mut waiting = lock(&self.waiting);
+            match waiting.contains_key(&ticket) {
+                true => Some(talk),
+                false => waiting.insert(ticket, talk),
+            }
+        };
+        drop(known);
     }
 
     /// Lets go of a conversation that has ended.
-    pub(super) fn forget(&self, _py: Python<'_>, ticket: Ticket) {
+    pub(super) fn forget(&self, ticket: Ticket) {
         let forgotten = lock(&self.waiting).remove(&ticket);
         drop(forgotten);
     }
@@ -234,15 +246,34 @@ impl Shared {
         self.turn_soon(py);
     }
 
-    /// Cancels the task of an application whose client is gone once it has had its time.
-    pub(super) fn cancel_later(&self, py: Python<'_>, conversation: &Bound<'_, PyAny>) {
-        let grace = self.config.asgi_disconnect_grace_period.as_secs_f64();
+    /// How long an application may go on without a client, in seconds.
+    pub(super) fn grace(&self) -> f64 {
+        self.config.asgi_disconnect_grace_period.as_secs_f64()
+    }
+
+    /// Has a conversation's time come in so many seconds.
+    pub(super) fn call_later(&self, py: Python<'_>, seconds: f64, conversation: &Bound<'_, PyAny>) {
         let later = self.python().and_then(|python| {
-            let arguments = (grace, &python.cancel, conversation);
+            let arguments = (seconds, &python.time_is_up, conversation);
             python.call_later.bind(py).call(arguments, Some(python.in_context.bind(py)))
         });
         if let Err(error) = later {
             complain(py, &error);
+        }
+    }
+}
+
+/// A conversation that waits for something.
+pub(super) enum Talk {
+    Http(Py<Cycle>),
+    WebSocket(Py<WebSocket>),
+}
+
+impl Talk {
+    fn clone_ref(&self, py: Python<'_>) -> Talk {
+        match self {
+            Talk::Http(cycle) => Talk::Http(cycle.clone_ref(py)),
+            Talk::WebSocket(socket) => Talk::WebSocket(socket.clone_ref(py)),
         }
     }
 }
@@ -314,30 +345,70 @@ impl Server {
         mut exchange: Exchange,
     ) -> Result<(), (PyErr, Option<Box<Exchange>>)> {
         let shared = &self.shared;
+        let opening = Opening::of(&exchange.lend().0);
+        let kind = match &opening {
+            Opening::None => Kind::Http,
+            Opening::Good { .. } => Kind::WebSocket,
+            Opening::Bad(problem) => {
+                exchange.refuse(&Refusal::bad(*problem));
+                shared.give_back(py, exchange);
+                return Ok(());
+            }
+            Opening::OtherVersion => {
+                let response = exchange.response();
+                // A status and headers of our own making are valid.
+                let _ = response.start(b"426 Upgrade Required");
+                let _ = response.header(b"Sec-WebSocket-Version", b"13");
+                let _ = response.send(b"");
+                exchange.conclude();
+                shared.give_back(py, exchange);
+                return Ok(());
+            }
+        };
         let local = exchange.local_address();
-        let scope = match shared.scopes.build(py, Kind::Http, &exchange.lend().0, local) {
+        let scope = match shared.scopes.build(py, kind, &exchange.lend().0, local) {
             Ok(scope) => scope,
             Err(error) => return Err((error, Some(Box::new(exchange)))),
         };
-        let cycle = Cycle::new(Arc::clone(shared), exchange, scope);
-        self.run(py, cycle).map_err(|error| (error, None))
+        let started = match opening {
+            Opening::Good { accept, deflate } => {
+                let most = shared.config.websocket_max_message_size;
+                let socket = WebSocket::new(Arc::clone(shared), exchange, scope, accept, deflate, most);
+                self.run(py, socket, WebSocket::set_task)
+            }
+            _ => self.run(py, Cycle::new(Arc::clone(shared), exchange, scope), Cycle::set_task),
+        };
+        started.map_err(|error| (error, None))
     }
 
     /// Makes a task of a conversation.
-    fn run(&self, py: Python<'_>, cycle: Cycle) -> PyResult<()> {
+    fn run<C>(&self, py: Python<'_>, conversation: C, set_task: fn(&C, Bound<'_, PyAny>)) -> PyResult<()>
+    where
+        C: PyClass<Frozen = True> + Into<PyClassInitializer<C>> + Sync,
+    {
         let shared = &self.shared;
-        let cycle = Bound::new(py, cycle)?;
+        let conversation = Bound::new(py, conversation)?;
         let python = shared.python()?;
         shared.tasks.fetch_add(1, Relaxed);
-        let task = python.make_task.bind(py).call((&cycle,), Some(python.task_arguments.bind(py)));
+        let task = python.make_task.bind(py).call((&conversation,), Some(python.task_arguments.bind(py)));
         match task {
             Ok(task) => {
-                cycle.get().set_task(task);
+                set_task(conversation.get(), task);
                 Ok(())
             }
             Err(error) => {
                 shared.tasks.fetch_sub(1, Relaxed);
                 Err(error)
+            }
+        }
+    }
+
+    /// Has the WebSockets end, as the worker is about to.
+    fn stop_sockets(&self, py: Python<'_>) {
+        let waiting: Vec<Talk> = lock(&self.shared.waiting).values().map(|talk| talk.clone_ref(py)).collect();
+        for talk in waiting {
+            if let Talk::WebSocket(socket) = talk {
+                WebSocket::stop(socket.bind(py));
             }
         }
     }
@@ -351,9 +422,10 @@ impl Server {
             }
             occasion => {
                 let waiting =
-                    lock(&self.shared.waiting).get(&exchange.ticket()).map(|cycle| cycle.clone_ref(py));
+                    lock(&self.shared.waiting).get(&exchange.ticket()).map(|talk| talk.clone_ref(py));
                 match waiting {
-                    Some(cycle) => Cycle::notice(cycle.bind(py), exchange, occasion),
+                    Some(Talk::Http(cycle)) => Cycle::notice(cycle.bind(py), exchange, occasion),
+                    Some(Talk::WebSocket(socket)) => WebSocket::notice(socket.bind(py), exchange, occasion),
                     None => {
                         exchange.abandon();
                         self.shared.give_back(py, exchange);
@@ -363,7 +435,8 @@ impl Server {
         }
     }
 
-    fn heed_signals(&self) {
+    /// Whether the worker has just been told to stop.
+    fn heed_signals(&self) -> bool {
         let shared = &self.shared;
         let mut engine = lock(&shared.engine);
         let mut worker = lock(&shared.worker);
@@ -385,7 +458,9 @@ impl Server {
             worker.leave_by = Some(now.checked_add(shared.config.graceful_timeout).unwrap_or(now));
             // Where the whole server stops, nobody else will answer what waits in the listen queue.
             engine.drain(shared.slot.arbiter_is_stopping());
+            return true;
         }
+        false
     }
 
     fn is_done(&self) -> bool {
@@ -463,7 +538,7 @@ impl Server {
             wait,
             turn: ours("turn")?,
             alarm: ours("ring")?,
-            cancel: ours("cancel")?,
+            time_is_up: ours("time_is_up")?,
             stopped,
         };
         slf.get()
@@ -491,7 +566,9 @@ impl Server {
             let Some(exchange) = exchange else { break };
             self.dispatch(py, exchange);
         }
-        self.heed_signals();
+        if self.heed_signals() {
+            self.stop_sockets(py);
+        }
         shared.slot.set_connections(lock(&shared.engine).connections());
         if self.is_done() {
             let stopped = shared.python()?.stopped.bind(py);
@@ -520,10 +597,12 @@ impl Server {
         if timeout.is_zero() { 60.0 } else { (timeout / 2).min(Duration::from_secs(1)).as_secs_f64() }
     }
 
-    /// A client is gone, and its application has had its time.
-    fn cancel(&self, py: Python<'_>, conversation: &Bound<'_, PyAny>) {
+    /// A conversation's time has come: to be cancelled without its client, or to ask whether that is there.
+    fn time_is_up(&self, py: Python<'_>, conversation: &Bound<'_, PyAny>) {
         if let Ok(cycle) = conversation.cast::<Cycle>() {
             cycle.get().cancel(py);
+        } else if let Ok(socket) = conversation.cast::<WebSocket>() {
+            WebSocket::ring(socket);
         }
     }
 }

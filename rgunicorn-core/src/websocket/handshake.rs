@@ -1,0 +1,86 @@
+//! The opening handshake (RFC 6455 section 4.2): what a request must say, and what it is answered.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+pub use super::deflate::Agreement;
+use crate::app::Request;
+use crate::http::Version;
+
+/// What a request is, as far as WebSockets are concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opening {
+    /// Nothing of the kind.
+    None,
+    /// A WebSocket's opening that can be accepted.
+    Good {
+        /// The value of `Sec-WebSocket-Accept`.
+        accept: String,
+        /// The compression that can be agreed on.
+        deflate: Option<Agreement>,
+    },
+    /// One that can't: why.
+    Bad(&'static str),
+    /// One of another version than 13.
+    OtherVersion,
+}
+
+impl Opening {
+    /// Looks at a request.
+    pub fn of(request: &Request<'_>) -> Opening {
+        // Almost every request has none of this, and no `Upgrade`.
+        let Some(upgrade) = request.header("upgrade") else { return Opening::None };
+        if request.method() != b"GET"
+            || request.version() < Version::HTTP_11
+            || !has(upgrade, b"websocket")
+            || !request
+                .headers()
+                .any(|(name, value)| name.eq_ignore_ascii_case(b"connection") && has(value, b"upgrade"))
+        {
+            return Opening::None;
+        }
+        if request.header("sec-websocket-version").map(<[u8]>::trim_ascii) != Some(b"13") {
+            return Opening::OtherVersion;
+        }
+        let Some(key) = request.header("sec-websocket-key").map(<[u8]>::trim_ascii) else {
+            return Opening::Bad("a WebSocket's opening needs a Sec-WebSocket-Key");
+        };
+        if STANDARD.decode(key).map_or(0, |key| key.len()) != 16 {
+            return Opening::Bad("Sec-WebSocket-Key must be 16 bytes in base64");
+        }
+        let offers =
+            request.headers().filter(|(name, _)| name.eq_ignore_ascii_case(b"sec-websocket-extensions"));
+        let offers: Vec<_> = offers.map(|(_, value)| String::from_utf8_lossy(value)).collect();
+        Opening::Good { accept: accept(key), deflate: Agreement::from_offers(&offers.join(",")) }
+    }
+}
+
+impl Agreement {
+    /// The value of `Sec-WebSocket-Extensions` in the answer.
+    pub fn header(self) -> String {
+        self.answer()
+    }
+}
+
+/// The answer to a key.
+fn accept(key: &[u8]) -> String {
+    let mut sha = sha1_smol::Sha1::new();
+    sha.update(key);
+    sha.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    STANDARD.encode(sha.digest().bytes())
+}
+
+/// Whether a comma-separated list has an entry.
+fn has(list: &[u8], entry: &[u8]) -> bool {
+    list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_the_rfc_has_the_answer_of_the_rfc() {
+        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+}

@@ -1,0 +1,159 @@
+//! WebSockets of class `asgi`.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use rgunicorn_harness::{Client, Server, python, repository};
+
+fn serve(arguments: &[&str]) -> Server {
+    let build = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-k", "asgi"]);
+    let server = build.args(arguments.iter().copied()).args(["asgi:app"]).start();
+    server.wait_for_log("lifespan: started");
+    server
+}
+
+fn seen(server: &Server, what: &str) {
+    server
+        .wait_until(&format!("{what:?} to be seen"), || server.connect().get("/seen").text().contains(what));
+}
+
+const OPENING: &str = "Host: a\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A WebSocket whose bytes the test writes itself.
+fn open(server: &Server, path: &str) -> Client {
+    let mut client = server.connect();
+    client.send(format!("GET {path} HTTP/1.1\r\n{OPENING}"));
+    let response = client.read_response(true).unwrap();
+    assert_eq!(response.status, 101, "{}", response.head);
+    assert_eq!(response.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    client
+}
+
+/// A client's frame with a mask of zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+}
+
+#[test]
+fn a_strict_client_finds_nothing_wrong() {
+    let server = serve(&[]);
+    let script = repository().join("tests/clients/asgi_websocket.py");
+    let output = Command::new(python()).arg(script).arg(server.url()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for what in ["own close 3001", "disconnect 4000 bye", "late the WebSocket is closed"] {
+        seen(&server, what);
+    }
+    server.wait_for_log("ValueError: failed after the handshake");
+    server.wait_for_log("ValueError: failed before the handshake");
+    let worker = server.workers()[0];
+    assert!(Server::peak_memory(worker) < 150 << 20, "{}", Server::peak_memory(worker));
+}
+
+#[test]
+fn frames_come_as_they_like_also_with_the_handshake() {
+    let server = serve(&[]);
+    let mut client = server.connect();
+    let early = frame(0x81, b"early");
+    client.send([format!("GET /echo HTTP/1.1\r\n{OPENING}").as_bytes(), &early].concat());
+    assert_eq!(client.read_response(true).unwrap().status, 101);
+    assert_eq!(client.read_some().unwrap(), b"\x81\x05early");
+    for byte in [frame(0x01, b"a"), frame(0x89, b"p"), frame(0x80, b"b")].concat() {
+        client.send([byte]);
+    }
+    let mut bytes = Vec::new();
+    while bytes.len() < 7 {
+        bytes.extend(client.read_some().unwrap());
+    }
+    assert_eq!(bytes, b"\x8a\x01p\x81\x02ab");
+    client.send(frame(0x88, b"\x03\xe9"));
+    assert_eq!(client.read_some().unwrap(), b"\x88\x02\x03\xe9");
+    assert!(client.is_closed());
+    seen(&server, "disconnect 1001 ");
+}
+
+#[test]
+fn what_breaks_the_protocol_is_told_with_a_code() {
+    let server = serve(&["--websocket-max-message-size", "100"]);
+    for (bytes, code) in [
+        (frame(0x81, b"\xff"), 1007_u16),
+        (frame(0x82, &[0; 101]), 1009),
+        (frame(0x83, b""), 1002),
+        (vec![0x81, 0x01, b'x'], 1002),
+    ] {
+        let mut client = open(&server, "/echo");
+        client.send(bytes);
+        let close = client.read_some().unwrap();
+        assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, code));
+        assert!(client.is_closed());
+        seen(&server, &format!("disconnect {code} "));
+    }
+    for (opening, status) in [
+        (OPENING.replace("13", "8"), 426),
+        (OPENING.replace("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ="), 400),
+        // Not an opening: an ordinary request.
+        (OPENING.replace("Upgrade: websocket", "Upgrade: other"), 200),
+    ] {
+        let response = server.connect().send(format!("GET / HTTP/1.1\r\n{opening}")).response();
+        assert_eq!(response.status, status, "{opening}");
+    }
+}
+
+#[test]
+fn a_client_that_vanishes_is_noticed() {
+    let server = serve(&[]);
+    drop(open(&server, "/echo"));
+    seen(&server, "disconnect 1006 ");
+    assert!(!server.log().contains("ERROR"), "{}", server.log());
+}
+
+#[test]
+fn a_client_that_sends_faster_than_it_is_heard_waits() {
+    let server = serve(&[]);
+    let mut client = open(&server, "/slow");
+    client.set_timeout(Duration::from_secs(20));
+    let writer = client.stream().try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        let frame = [&[0x82, 0xfe, 0xff, 0xff, 0, 0, 0, 0][..], &vec![b's'; 65535]].concat();
+        for _ in 0..200 {
+            std::io::Write::write_all(&mut &writer, &frame).unwrap();
+        }
+    });
+    let mut total = 0;
+    while total < 200 * (65535 + 4) {
+        total += client.read_some().unwrap().len();
+    }
+    sender.join().unwrap();
+    let worker = server.workers()[0];
+    assert!(Server::peak_memory(worker) < 80 << 20, "{}", Server::peak_memory(worker));
+}
+
+#[test]
+fn a_stop_closes_them_with_1012() {
+    let mut server = serve(&[]);
+    let mut client = open(&server, "/echo");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(client.read_some().unwrap(), b"\x88\x02\x03\xf4");
+    client.send(frame(0x88, b"\x03\xf4"));
+    assert!(client.is_closed());
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(server.log().contains("lifespan: stopped"), "{}", server.log());
+}
+
+#[test]
+fn they_count_as_requests_and_are_logged_at_their_end() {
+    let server = serve(&["--max-requests", "2", "--access-logfile", "-"]);
+    let before = server.workers();
+    let mut one = open(&server, "/echo");
+    one.send(frame(0x88, b"\x03\xe8"));
+    server.wait_for_log("\"GET /echo HTTP/1.1\" 101");
+    let mut two = open(&server, "/echo");
+    assert_eq!(server.connect().get("/").text(), "hello\n");
+    // One that is open doesn't hold up the change of workers.
+    assert_eq!(two.read_some().unwrap(), b"\x88\x02\x03\xf4");
+    two.send(frame(0x88, b"\x03\xf4"));
+    server.wait_until("another worker", || server.workers().len() == 1 && server.workers() != before);
+}
