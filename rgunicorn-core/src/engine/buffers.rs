@@ -11,7 +11,7 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     /// How many are kept; more are given back to the allocator.
-    const KEPT: usize = 64;
+    const KEPT: usize = 256;
     /// A buffer that grew beyond this is not kept.
     const LARGEST: usize = 64 * 1024;
 

@@ -2,7 +2,8 @@
 //!
 //! A thread is at any time one of these:
 //!
-//! - the **leader** waits for the engine's descriptor, without the application's lock (Python's GIL); there is at most one;
+//! - the **leader** waits for the engine's descriptor, without the application's lock (Python's GIL); there is at most one,
+//!   and it naps while a runner does its work;
 //! - the **standby** waits for that lock, since requests are queued; there is at most one;
 //! - **runners** have taken a request each and are in the application, or wait there for whatever the application waits
 //!   for; a runner that comes back takes the next request itself;
@@ -11,7 +12,9 @@
 //! So a request is run by the thread that has found it, or by one that runs already: it crosses threads only if it must.
 //! The lock is fought over by two threads, not by all: as soon as a runner lets go of it (to wait for a database, say) the
 //! standby has it, takes the next request, and sees to it that another stands by. While requests are quick, one thread
-//! runs them all, batch by batch, as the class `event` would. Threads are started when a role is free and nobody sleeps.
+//! runs them all, batch by batch, as the class `event` would. CPython would make it drop the lock after 5 ms with the
+//! standby waiting, in the middle of a request, which would then wait for its turn: a runner hands the lock over shortly
+//! before that, between two requests. Threads are started when a role is free and nobody sleeps.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -46,6 +49,12 @@ struct Shared {
     engine: Engine,
     leading: bool,
     standing_by: bool,
+    /// Whether a thread naps that would lead, were there not a runner that does the leader's work by the way.
+    napping: bool,
+    /// How many take one request after the other.
+    running: usize,
+    /// How many requests were quick, one after the other.
+    streak: usize,
     /// Until when the leader waits if nothing happens; none for ever.
     leader_until: Option<Instant>,
     sleeping: usize,
@@ -58,7 +67,20 @@ struct Shared {
     over: bool,
 }
 
+impl Shared {
+    /// So many quick requests make it likely that the next one is quick as well.
+    const STREAK: usize = 32;
+
+    /// Whether a leader had better nap.
+    fn naps(&self) -> bool {
+        !self.leading && !self.napping && self.running > 0 && self.streak >= Self::STREAK
+    }
+}
+
 impl Pool {
+    /// How long the sockets may go without being looked at should that be wrong.
+    const NAP: Duration = Duration::from_millis(1);
+
     pub(super) fn new(
         application: Box<dyn Application>,
         engine: Engine,
@@ -73,6 +95,9 @@ impl Pool {
                 engine,
                 leading: false,
                 standing_by: false,
+                napping: false,
+                running: 0,
+                streak: 0,
                 leader_until: None,
                 sleeping: 0,
                 coming: 0,
@@ -119,6 +144,8 @@ impl Pool {
                 drop(shared);
                 self.application.attach(&mut || self.run());
                 shared = self.lock();
+            } else if shared.naps() {
+                shared = self.nap(shared);
             } else if !shared.leading {
                 shared.leading = true;
                 shared = self.lead(shared);
@@ -134,6 +161,23 @@ impl Pool {
                 shared.coming = shared.coming.saturating_sub(1);
             }
         }
+    }
+
+    /// While a runner has one quick request after the other, it looks at the sockets itself after each batch: a leader
+    /// would be woken up for each of them, for nothing. If the runner doesn't get on, the lead is taken after all.
+    fn nap<'a>(self: &'a Arc<Self>, mut shared: MutexGuard<'a, Shared>) -> MutexGuard<'a, Shared> {
+        let before = shared.engine.requests();
+        shared.napping = true;
+        shared.sleeping += 1;
+        let rested = self.role_is_free.wait_timeout(shared, Self::NAP);
+        let (mut shared, _) = rested.unwrap_or_else(PoisonError::into_inner);
+        shared.sleeping -= 1;
+        shared.coming = shared.coming.saturating_sub(1);
+        shared.napping = false;
+        if shared.engine.requests() == before {
+            shared.streak = 0;
+        }
+        shared
     }
 
     /// Waits until the engine has something to do, and has it done.
@@ -164,15 +208,19 @@ impl Pool {
     fn run(self: &Arc<Self>) {
         let mut shared = self.lock();
         shared.standing_by = false;
-        while !shared.over {
+        shared.running += 1;
+        let mut stint = Stint::begin();
+        while !(shared.over || shared.standing_by && stint.is_over()) {
             if shared.engine.queued() == 0 {
                 self.turn(&mut shared, Ok(()));
             }
-            let Some(mut exchange) = shared.engine.next() else { return };
+            let Some(mut exchange) = shared.engine.next() else { break };
             self.fill_roles(&mut shared);
             drop(shared);
             let advanced = exchange.advance(&*self.application);
+            let quick = stint.note_request();
             shared = self.lock();
+            shared.streak = if quick { shared.streak + 1 } else { 0 };
             shared.engine.give_back(exchange);
             if let Err(status) = advanced {
                 self.note_end(&mut shared, Exit::Application(status));
@@ -181,12 +229,13 @@ impl Pool {
             self.recycle(&mut shared);
             self.tell_if_drained(&shared);
         }
+        shared.running -= 1;
     }
 
     /// Before a thread goes into the application: whoever is needed meanwhile must be there.
     fn fill_roles(self: &Arc<Self>, shared: &mut Shared) {
         let needed = match shared.engine.queued() {
-            0 => !shared.leading,
+            0 => !shared.leading && !shared.napping,
             _ => !shared.standing_by,
         };
         if !needed || shared.coming > 0 {
@@ -235,6 +284,38 @@ impl Pool {
     fn tell(&self) {
         // Full means told.
         let _ = self.news.write(1);
+    }
+}
+
+/// For how long a runner has held the application's lock, as far as it can tell.
+struct Stint {
+    since: Instant,
+    now: Instant,
+}
+
+impl Stint {
+    /// A little less than CPython's switch interval, 5 ms.
+    const LONGEST: Duration = Duration::from_millis(4);
+    /// A request that takes longer has waited for something, without the lock, or been made to drop it.
+    const QUICK: Duration = Duration::from_millis(2);
+
+    fn begin() -> Stint {
+        let now = Instant::now();
+        Stint { since: now, now }
+    }
+
+    /// Notes that a request has ended; whether it was quick.
+    fn note_request(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.now, Instant::now());
+        let quick = self.now - before <= Self::QUICK;
+        if !quick {
+            self.since = self.now;
+        }
+        quick
+    }
+
+    fn is_over(&self) -> bool {
+        self.now - self.since > Self::LONGEST
     }
 }
 
