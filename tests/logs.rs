@@ -108,6 +108,26 @@ on_every_class! {
         assert!(!std::fs::read_to_string(&error).unwrap().is_empty());
     }
 
+    fn a_refused_request_has_its_line(class: &str) {
+        let server = build(class).args(["--access-logfile", "-"]).start();
+        for (target, fields, body) in [
+            ("/framing", "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+            ("/hosts", "Host: u\r\n", ""),
+            ("/name", "Bad[Name]: x\r\n", ""),
+            ("/body", "Transfer-Encoding: chunked\r\n", "x\r\n"),
+        ] {
+            let mut client = server.connect();
+            client.send(format!("POST {target} HTTP/1.1\r\nHost: t\r\n{fields}\r\n{body}"));
+            assert_eq!(client.response().status, 400, "{target}");
+            server.wait_for_log(&format!("] \"POST {target} HTTP/1.1\" 400 "));
+        }
+        // What is no request line has nothing to say.
+        assert_eq!(server.connect().send("nonsense\r\n\r\n").response().status, 400);
+        server.connect().send("GET /last HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").response();
+        server.wait_for_log("GET /last");
+        assert_eq!(server.log().matches("HTTP/1.1\" 400 ").count(), 4, "{}", server.log());
+    }
+
     fn a_client_can_not_forge_a_line(class: &str) {
         let server = build(class).args(["--access-logfile", "-"]).start();
         server.connect().send("GET / HTTP/1.1\r\nHost: t\r\nUser-Agent: a\" b\\x\tc\r\nConnection: close\r\n\r\n").response();

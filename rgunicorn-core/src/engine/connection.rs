@@ -254,8 +254,19 @@ impl Connection {
     ) -> Result<bool, Refusal> {
         if self.phase == Phase::Head {
             let bytes = self.input.get_mut(self.begin..).unwrap_or(&mut []);
-            if bytes.is_empty() || !self.reader.read(bytes, &mut self.head, &config.policy, self.trusted)? {
+            if bytes.is_empty() {
                 return Ok(false);
+            }
+            match self.reader.read(bytes, &mut self.head, &config.policy, self.trusted) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(refusal) => {
+                    if self.head.len > 0 {
+                        // There is a head, if not a good one: the access log can say what was refused.
+                        self.phase = Phase::Body;
+                    }
+                    return Err(refusal);
+                }
             }
             self.used = self.begin + self.head.len;
             if self.head.body == BodyFraming::None {

@@ -142,7 +142,8 @@ impl HeadReader {
     ///
     /// # Errors
     /// A [`Refusal`] as soon as the bytes at hand can't become an acceptable head: a bad request line when its end has
-    /// come, a part over its limit when the limit is passed, other faults of the fields at the end of the head.
+    /// come, a part over its limit when the limit is passed, other faults of the fields at the end of the head. In that
+    /// last case `head` has the request line and the fields before the fault, for logs; else its `len` is 0.
     pub fn read(
         &mut self,
         buffer: &mut [u8],
@@ -151,6 +152,7 @@ impl HeadReader {
         trusted: bool,
     ) -> Result<bool, Refusal> {
         let limits = policy.limits.effective();
+        head.len = 0;
         loop {
             match self.scan.next(buffer, &limits, policy.permit_obsolete_folding)? {
                 Found::Partial => return Ok(false),
@@ -181,6 +183,13 @@ fn read_fields(
     let bytes = buffer.get_mut(section).unwrap_or_default();
     fields::normalise(bytes, policy);
 
+    // First, so that also a refusal can say what was asked for.
+    head.len = end;
+    head.method = line.method;
+    head.target = line.target;
+    head.path = line.path;
+    head.query = line.query;
+    head.version = line.version;
     head.headers.clear();
     let mut meaning = Meaning::new(policy, trusted, line.version);
     let origin = bytes.as_ptr() as usize;
@@ -196,12 +205,6 @@ fn read_fields(
     })?;
     let said = meaning.conclude()?;
 
-    head.len = end;
-    head.method = line.method;
-    head.target = line.target;
-    head.path = line.path;
-    head.query = line.query;
-    head.version = line.version;
     head.body = said.body;
     head.scheme = said.scheme;
     // After a CONNECT come bytes of the tunnel, never a request (RFC 9110 section 9.3.6).
