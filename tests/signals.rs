@@ -231,9 +231,10 @@ on_every_class! {
         let server = server(class, &["-w", "2", "--max-requests", "30", "--max-requests-jitter", "10"]);
         let load = Load::start(server.port(), 4);
         server.wait_until("some hundred answers", || load.answered() > 500);
+        // A worker that leaves answers whoever waits in the queue, which can be many.
+        server.wait_for_log_times("Booting worker with pid", 9);
         let failures = load.stop();
         assert!(failures.is_empty(), "{} lost: {:?}", failures.len(), failures.first());
-        assert!(server.log().matches("Booting worker with pid").count() > 8, "{}", server.log());
     }
 
     fn workers_follow_their_arbiter(class: &str) {
