@@ -329,6 +329,19 @@ def keep(environ, start_response):
     return text(start_response, str(results[0]))
 
 
+def account(environ, start_response):
+    """What this process holds: Python's blocks of memory, and references to all that requests have to do with."""
+    import gc
+
+    gc.collect()
+    shared = [None, True, False, b"", "", *environ.keys(), *environ.values()]
+    references = sum(map(sys.getrefcount, shared)) + sum(map(sys.getrefcount, gc.get_objects()))
+    held = {"blocks": sys.getallocatedblocks(), "references": references}
+    if hasattr(sys, "gettotalrefcount"):
+        held["total references"] = sys.gettotalrefcount()
+    return text(start_response, json.dumps(held))
+
+
 def stamp(environ, start_response):
     """The time at which the request was begun."""
     now = time.monotonic()
@@ -352,6 +365,7 @@ def interpreter(environ, start_response):
 
 ROUTES = {
     "/": hello,
+    "/account": account,
     "/caught": caught,
     "/closed": show_closed,
     "/complain": complain,
