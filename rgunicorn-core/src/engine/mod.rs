@@ -490,7 +490,15 @@ impl Engine {
         if connection.timer.is_none_or(|timer| due < timer) {
             connection.timer = Some(due);
             let serial = connection.serial;
-            self.timers.add(Entry { due, key, serial });
+            let places = &self.places;
+            // One that is lent for an exchange can't be asked, and comes back.
+            let wanted = |entry: &Entry| {
+                places.get(entry.key).is_some_and(|place| {
+                    let connection = place.connection.as_ref();
+                    connection.is_none_or(|c| c.serial == entry.serial && c.timer == Some(entry.due))
+                })
+            };
+            self.timers.add(Entry { due, key, serial }, places.len(), wanted);
         }
     }
 
