@@ -97,7 +97,11 @@ impl CoroWorker {
         let mut engine = self.runners.engine.borrow_mut();
         engine.wait(Some(Duration::ZERO))?;
         let news = engine.has_events();
+        // Under the lock: what it has sent to the end may be the application's bytes, which are dropped there.
+        let runtime = self.scheduler.runtime();
+        runtime.hold();
         engine.process();
+        runtime.release();
         self.context.slot.set_connections(engine.connections());
         Ok(news)
     }
