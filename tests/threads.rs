@@ -103,6 +103,44 @@ fn a_thread_keeps_its_thread_local_values_and_its_identity() {
 }
 
 #[test]
+fn a_thread_has_a_name_for_profilers_and_for_python() {
+    let server = server(2, &[]);
+    let answer = server.connect().get("/thread-name").text();
+    let (python, system) = answer.split_once(' ').unwrap();
+    assert!(python.starts_with("rgunicorn-"), "{answer}");
+    assert_eq!(python, system);
+}
+
+#[test]
+fn clients_that_take_their_time_hold_no_thread() {
+    let server = server(1, &[]);
+    let mut slow: Vec<_> = ["/stream?n=2000&size=10000", "/write-much?mib=20", "/stream?n=2000&size=10000"]
+        .map(|target| ask(&server, target))
+        .into();
+    for _ in 0..5 {
+        assert_eq!(server.connect().get("/").status, 200);
+    }
+    for client in &mut slow {
+        assert!(client.response().whole);
+    }
+}
+
+#[test]
+fn quick_requests_among_many_threads_don_t_wait_for_each_other() {
+    let server = server(100, &[]);
+    // All threads there are.
+    let mut clients: Vec<_> = (0..100).map(|_| ask(&server, "/sleep?s=0.3")).collect();
+    for client in &mut clients {
+        client.response();
+    }
+    let answers: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| std::thread::spawn(move || (0..50).all(|_| client.get("/").status == 200)))
+        .collect();
+    assert!(answers.into_iter().all(|thread| thread.join().unwrap()));
+}
+
+#[test]
 fn what_a_request_gave_may_be_used_and_dropped_in_another_thread() {
     let server = server(4, &[]);
     let body = "b".repeat(300_000);

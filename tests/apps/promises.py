@@ -315,6 +315,11 @@ def thread_local(environ, start_response):
     return text(start_response, str(local.count))
 
 
+def thread_name(environ, start_response):
+    with open("/proc/thread-self/comm") as comm:
+        return text(start_response, f"{threading.current_thread().name} {comm.read().strip()}")
+
+
 def keep(environ, start_response):
     """Reads the body, and drops the environ, in another thread."""
     results = []
@@ -402,6 +407,7 @@ ROUTES = {
     "/stream": stream,
     "/text-item": text_item,
     "/thread-local": thread_local,
+    "/thread-name": thread_name,
     "/too-long": too_long,
     "/too-short": too_short,
     "/write": written,

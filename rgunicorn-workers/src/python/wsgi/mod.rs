@@ -154,6 +154,9 @@ impl Application for WsgiApplication {
     /// whole life.
     fn live(&self, life: &mut dyn FnMut()) {
         Python::attach(|py| {
+            if let Err(error) = name_thread(py) {
+                tracing::warn!("Cannot tell Python the name of a thread\n{}", failure::report(py, &error));
+            }
             let life = SameThread(life);
             py.detach(move || life.run());
         });
@@ -162,6 +165,13 @@ impl Application for WsgiApplication {
     fn want_variables(&mut self, names: &[String]) {
         self.variables = names.to_vec();
     }
+}
+
+/// Has Python call this thread what the system calls it: so do profilers and log formats with `%(threadName)s`.
+fn name_thread(py: Python<'_>) -> PyResult<()> {
+    let thread = std::thread::current();
+    let Some(name) = thread.name() else { return Ok(()) };
+    py.import("threading")?.call_method0("current_thread")?.setattr("name", name)
 }
 
 /// Something that [`Python::detach`] would not take, as it might run it elsewhere.
