@@ -89,7 +89,8 @@ fn two_thousand_wait_at_a_time_on_one_thread() {
     let mut clients: Vec<_> = (0..2000).map(|_| ask(&server, "/sleep?s=3")).collect();
     std::thread::sleep(Duration::from_millis(500));
     let a_request = Server::memory(worker).saturating_sub(before) / 2000;
-    assert_eq!(threads_of(worker), 1);
+    // The other one looks on.
+    assert_eq!(threads_of(worker), 2);
     for client in &mut clients {
         assert_eq!(client.response().text(), "slept\n");
     }
@@ -126,4 +127,45 @@ fn a_handler_for_signals_of_the_applications_runs_while_requests_wait() {
     assert_eq!(server.connect().get("/").text(), "[0, false]");
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(server.connect().get("/").text(), "[1, true]");
+}
+
+#[test]
+fn quick_requests_get_their_turn_beside_busy_ones() {
+    let server = server("coro", 8, &["promises:raw"]);
+    server.connect().get("/");
+    let mut busy: Vec<_> = (0..2).map(|_| ask(&server, "/compute?s=1.5")).collect();
+    std::thread::sleep(Duration::from_millis(100));
+    for _ in 0..20 {
+        let start = Instant::now();
+        assert_eq!(server.connect().get("/").status, 200);
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    }
+    for client in &mut busy {
+        assert_eq!(client.response().status, 200);
+    }
+}
+
+/// How often the threads of a process have gone to sleep or been put aside.
+fn switches_of(pid: i32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let status =
+        |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+    let count = |line: &str| {
+        line.contains("ctxt_switches").then(|| line.split_whitespace().last()?.parse::<u64>().ok())
+    };
+    tasks.flat_map(|task| status(task.unwrap()).lines().filter_map(count).flatten().collect::<Vec<_>>()).sum()
+}
+
+#[test]
+fn nothing_ticks_while_the_worker_is_idle_or_all_requests_wait() {
+    let server = server("coro", 8, &["promises:raw"]);
+    let worker = server.wait_for_workers(1)[0];
+    server.connect().get("/");
+    let mut waiting = ask(&server, "/sleep?s=2.5");
+    std::thread::sleep(Duration::from_millis(500));
+    let before = switches_of(worker);
+    std::thread::sleep(Duration::from_millis(1500));
+    let ticks = switches_of(worker) - before;
+    assert!(ticks <= 6, "{ticks} switches in 1.5 s");
+    assert_eq!(waiting.response().text(), "slept\n");
 }

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `worker` | the loop of the worker's thread, outside of all coroutines |
 //! | `runners` | the coroutines, which take one request after the other |
+//! | `fairness` | asks a coroutine that computes to let others run |
 //! | `scheduler` | coroutines, and what they wait for; no HTTP in it |
 //! | `interposed` | the C library's blocking calls |
 //! | [`runtime`](Runtime) | what a language asks for around switches; CPython's is `python::Coroutines` |
@@ -21,6 +22,7 @@
 //! println!("cargo::rustc-link-arg-bins=-Wl,--export-dynamic-symbol-list={exports}");
 //! ```
 
+mod fairness;
 mod interposed;
 mod runners;
 mod runtime;

@@ -7,7 +7,7 @@ use rgunicorn_core::worker::BootError;
 pub type State = usize;
 
 /// The runtime of the language that the application is written in. All calls but [`check`](Runtime::check) and
-/// [`may_wait`](Runtime::may_wait) come from the worker's one thread.
+/// [`ask`](Runtime::ask) come from the worker's one thread.
 ///
 /// The defaults are those of a language that needs nothing, such as Rust.
 pub trait Runtime: Send + Sync {
@@ -74,6 +74,12 @@ pub trait Runtime: Send + Sync {
     /// Whether there is a lock at all: without it the coroutine waits nowhere but in the application.
     fn has_lock(&self) -> bool {
         false
+    }
+
+    /// Asks for the lock, calls `hold` with it, and lets go of it: whoever had it, and computes, has to make way. Called in a
+    /// thread of its own.
+    fn ask(&self, hold: &mut dyn FnMut()) {
+        let _ = hold;
     }
 
     /// A request is over: makes the state as good as new, or another take its place, which `becomes` is told right before

@@ -22,6 +22,11 @@ use crate::boot;
 /// The number that the engine's descriptor is watched under.
 const ENGINE: u32 = 0;
 
+/// How many coroutines go on, or requests begin, before the loop looks for what else has happened. More would be cheaper by
+/// a system call now and then; but what has come for the first would wait for the last, and those that began together would
+/// stay together.
+const BATCH: usize = 16;
+
 /// A worker whose requests run in coroutines.
 pub(super) struct CoroWorker {
     context: WorkerContext,
@@ -63,8 +68,15 @@ impl CoroWorker {
     fn serve(&mut self) -> Result<Exit, WorkerError> {
         loop {
             self.context.slot.notify();
-            self.runners.call();
-            self.scheduler.run_ready();
+            // Each that waits makes way for the next of those that are queued; whatever else happens is looked for when all
+            // have begun, or a good many.
+            for _ in 0..BATCH {
+                self.runners.call();
+                self.scheduler.run_ready(BATCH);
+                if !self.runners.has_work() {
+                    break;
+                }
+            }
             // What a request has come to may be the last thing that was waited for.
             self.heed_signals();
             if self.is_done() {

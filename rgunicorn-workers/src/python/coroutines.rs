@@ -8,6 +8,7 @@
 //! - **Threads' own values**: what a request leaves in a `threading.local` must not be there for the next. Where one was
 //!   used, which shows in the thread state, the coroutine gets a new state after the request.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_uint, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
@@ -203,6 +204,21 @@ impl Runtime for Coroutines {
 
     fn has_lock(&self) -> bool {
         true
+    }
+
+    fn ask(&self, hold: &mut dyn FnMut()) {
+        thread_local!(static MINE: Cell<*mut PyThreadState> = const { Cell::new(ptr::null_mut()) });
+        if MINE.get().is_null() {
+            MINE.set(self.new_state());
+        }
+        if !MINE.get().is_null() {
+            // SAFETY: the state is this thread's own, and no other's.
+            unsafe {
+                ffi::PyEval_RestoreThread(MINE.get());
+                hold();
+                ffi::PyEval_SaveThread();
+            }
+        }
     }
 
     fn renew(&self, state: State, becomes: &dyn Fn(State)) {

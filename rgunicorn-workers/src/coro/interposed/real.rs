@@ -101,3 +101,8 @@ pub(crate) fn thread() -> libc::pthread_t {
         own()
     }
 }
+
+/// Whether a descriptor is readable now.
+pub(crate) fn is_readable(descriptor: RawFd) -> bool {
+    ready(descriptor, libc::POLLIN) != 0
+}

@@ -66,6 +66,11 @@ impl Descriptors {
         Ok(Descriptors { epoll, events: vec![none; 512], entries: Vec::new() })
     }
 
+    /// The epoll instance, which is readable while there are events in it.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+
     /// Watches a descriptor for good: it is told by the number, which is below 16, as long as it is readable.
     pub(super) fn watch(&self, descriptor: RawFd, number: u32) -> io::Result<()> {
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: OTHERS + u64::from(number) };

@@ -44,6 +44,7 @@ pub(crate) use stack::Bounds;
 use stack::GuardedStack;
 use timers::Timers;
 
+use super::fairness::{INTERVAL, Watch};
 use super::runtime::{Runtime, State};
 
 /// One wait of one coroutine.
@@ -96,11 +97,12 @@ pub(crate) struct Coroutine {
 pub(crate) struct Scheduler {
     runtime: Arc<dyn Runtime>,
     stack_size: usize,
-    /// A coroutine that runs this long has others go before it the next time.
-    long: Duration,
+    watch: Arc<Watch>,
     coroutines: RefCell<Slab<Rc<Coroutine>>>,
     ready: RefCell<VecDeque<usize>>,
     late: RefCell<VecDeque<usize>>,
+    /// How often others have gone before those that are late.
+    passed: Cell<u32>,
     timers: RefCell<Timers>,
     descriptors: RefCell<Descriptors>,
     found: RefCell<Found>,
@@ -111,6 +113,8 @@ pub(crate) struct Scheduler {
 /// How many coroutines wait for descriptors, for threads that are about to close one.
 static WATCHING: AtomicUsize = AtomicUsize::new(0);
 
+/// How often others may go before those that are late.
+const PATIENCE: u32 = 16;
 /// The number under which messages of other threads are watched.
 const REMOTE: u32 = 15;
 
@@ -121,13 +125,15 @@ impl Scheduler {
         let remote = Arc::new(Remote::new()?);
         let descriptors = Descriptors::new()?;
         descriptors.watch(remote.descriptor(), REMOTE)?;
+        let watch = Watch::start(Arc::clone(&runtime), descriptors.descriptor())?;
         let scheduler: &'static Scheduler = Box::leak(Box::new(Scheduler {
             runtime,
             stack_size,
-            long: Duration::from_millis(5),
+            watch,
             coroutines: RefCell::default(),
             ready: RefCell::default(),
             late: RefCell::default(),
+            passed: Cell::new(0),
             timers: RefCell::default(),
             descriptors: RefCell::new(descriptors),
             found: RefCell::default(),
@@ -190,14 +196,20 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Lets each coroutine that can go on do so, once; one of those that run for long only when all others have.
-    pub(crate) fn run_ready(&self) {
+    /// Lets coroutines that can go on do so, each once, up to `most`; one of those that run for long only when all others
+    /// have, or have gone before it often enough.
+    pub(crate) fn run_ready(&self, most: usize) {
         let mut began = Instant::now();
         let count = self.ready.borrow().len();
-        for _ in 0..count {
+        for _ in 0..count.min(most) {
             let Some(key) = self.ready.borrow_mut().pop_front() else { break };
             began = self.resume(key, began);
         }
+        self.passed.set(if count > most { self.passed.get() + 1 } else { PATIENCE });
+        if self.passed.get() < PATIENCE {
+            return;
+        }
+        self.passed.set(0);
         let late = self.late.borrow_mut().pop_front();
         if let Some(key) = late {
             self.resume(key, began);
@@ -209,16 +221,19 @@ impl Scheduler {
         let Some(coroutine) = self.coroutines.borrow().get(key).cloned() else { return began };
         // SAFETY: bodies are touched only here, by the thread that is in none of them.
         let Some(body) = (unsafe { (*coroutine.body.get()).as_mut() }) else { return began };
+        self.watch.turn_begins(began, self.has_ready(), self.timers.borrow().next());
         CURRENT.set(Rc::as_ptr(&coroutine));
         self.runtime.switched_to(coroutine.state.get());
         let result = body.resume(());
         CURRENT.set(ptr::null());
+        self.watch.turn_ends();
         if let CoroutineResult::Return(()) = result {
             identity::remove(Rc::as_ptr(&coroutine) as usize);
             self.coroutines.borrow_mut().remove(key);
         }
         let now = Instant::now();
-        coroutine.late.set(now.duration_since(began) >= self.long);
+        // One that was asked to make way lets all others go first.
+        coroutine.late.set(now.duration_since(began) >= INTERVAL);
         now
     }
 
@@ -258,7 +273,15 @@ impl Scheduler {
         let mut found = self.found.borrow_mut();
         found.woken.clear();
         found.watched = 0;
-        self.descriptors.borrow_mut().wait(most, |token| self.is_live(token), &mut found)?;
+        let waits = most != Some(Duration::ZERO);
+        if waits {
+            self.watch.rest();
+        }
+        let waited = self.descriptors.borrow_mut().wait(most, |token| self.is_live(token), &mut found);
+        if waits {
+            self.watch.go_on();
+        }
+        waited?;
         for token in &found.woken {
             self.wake(*token, Wake::Ready);
         }

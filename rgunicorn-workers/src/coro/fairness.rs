@@ -1,0 +1,161 @@
+//! No coroutine keeps the others from running: one that computes is asked to let go of its language's lock.
+//!
+//! CPython makes a thread that runs let go of the GIL once another has asked for it for `sys.getswitchinterval()`; letting
+//! go waits for a condition of the C library's, which is interposed, and so lets other coroutines run. All that is missing
+//! is somebody who asks: a thread that looks on, every few milliseconds while the worker isn't idle, and asks only if a
+//! coroutine has run for a while and others could. An idle worker's watch sleeps.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use super::interposed::real;
+use super::runtime::Runtime;
+
+/// How often is looked. A coroutine that has run this long lets all others go first the next time.
+pub(super) const INTERVAL: Duration = Duration::from_millis(5);
+/// How long a coroutine may run without being looked at.
+const LONG: Duration = Duration::from_millis(1);
+
+/// What the loop says of itself, and the thread that looks.
+#[derive(Debug)]
+pub(super) struct Watch {
+    begun: Instant,
+    /// How many times a coroutine has gone on; odd numbers while one runs.
+    turn: AtomicU64,
+    /// When the last turn began, in nanoseconds since it all did.
+    since: AtomicU64,
+    /// Whether others are ready to run, as far as was known when the turn began.
+    others: AtomicBool,
+    /// When a timer is due, in nanoseconds since it all began; 0 for none.
+    due: AtomicU64,
+    /// The loop waits, or is about to.
+    idle: AtomicBool,
+    /// The alarm is set, or the thread is awake.
+    armed: AtomicBool,
+    /// The thread has the lock, and waits for the end of the turn.
+    asked: AtomicBool,
+    thread: OnceLock<Thread>,
+    alarm: TimerFd,
+    /// Readable when something has come that the loop would look at.
+    news: RawFd,
+}
+
+impl Watch {
+    /// Starts the thread. `news` is the scheduler's epoll instance.
+    pub(super) fn start(runtime: Arc<dyn Runtime>, news: RawFd) -> io::Result<Arc<Watch>> {
+        let watch = Arc::new(Watch {
+            begun: Instant::now(),
+            turn: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            others: AtomicBool::new(false),
+            due: AtomicU64::new(0),
+            idle: AtomicBool::new(false),
+            armed: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
+            thread: OnceLock::new(),
+            alarm: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?,
+            news,
+        });
+        let looking = Arc::clone(&watch);
+        // Signals are the first thread's; a thread begins with the mask of the one that starts it.
+        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        let started =
+            std::thread::Builder::new().name("coro-watch".into()).spawn(move || looking.live(&*runtime));
+        if let Ok(mask) = mask {
+            let _ = mask.thread_set_mask();
+        }
+        started.map(|_| watch)
+    }
+
+    fn arm(&self) {
+        // It can't fail with a valid time.
+        let _ = self.alarm.set(Expiration::OneShot(TimeSpec::from(INTERVAL)), TimerSetTimeFlags::empty());
+    }
+
+    /// A coroutine goes on.
+    #[inline]
+    pub(super) fn turn_begins(&self, now: Instant, others: bool, due: Option<Instant>) {
+        let nanoseconds = |time: Instant| time.saturating_duration_since(self.begun).as_nanos() as u64;
+        self.since.store(nanoseconds(now), Ordering::Relaxed);
+        self.others.store(others, Ordering::Relaxed);
+        self.due.store(due.map_or(0, nanoseconds), Ordering::Relaxed);
+        self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+
+    /// It waits, or is over.
+    #[inline]
+    pub(super) fn turn_ends(&self) {
+        self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::SeqCst);
+        if self.asked.load(Ordering::SeqCst)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// With the lock that the coroutine of this turn has let go of: keeps it until the coroutine has found it taken and
+    /// waits for it. Had it the lock again at once, nobody else would have had a turn.
+    fn hold(&self, turn: u64) {
+        self.asked.store(true, Ordering::SeqCst);
+        let until = Instant::now() + INTERVAL;
+        while self.turn.load(Ordering::SeqCst) == turn {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            std::thread::park_timeout(left);
+        }
+        self.asked.store(false, Ordering::SeqCst);
+    }
+
+    /// The loop is about to wait.
+    pub(super) fn rest(&self) {
+        self.idle.store(true, Ordering::SeqCst);
+    }
+
+    /// It has waited.
+    pub(super) fn go_on(&self) {
+        self.idle.store(false, Ordering::SeqCst);
+        if !self.armed.swap(true, Ordering::SeqCst) {
+            self.arm();
+        }
+    }
+
+    fn live(&self, runtime: &dyn Runtime) {
+        let _ = self.thread.set(std::thread::current());
+        while self.alarm.wait().is_ok() {
+            let turn = self.turn.load(Ordering::Acquire);
+            if turn % 2 == 1 && self.is_long() && self.somebody_waits() {
+                runtime.ask(&mut || self.hold(turn));
+            }
+            if !self.idle.load(Ordering::SeqCst) {
+                self.arm();
+                continue;
+            }
+            self.armed.store(false, Ordering::SeqCst);
+            // The loop may have gone on in between, and have found the alarm set.
+            if !self.idle.load(Ordering::SeqCst) && !self.armed.swap(true, Ordering::SeqCst) {
+                self.arm();
+            }
+        }
+    }
+
+    /// Whether the turn has lasted for long enough to look at it: the lock's own interval comes on top.
+    fn is_long(&self) -> bool {
+        self.begun.elapsed().as_nanos() as u64 >= self.since.load(Ordering::Relaxed) + LONG.as_nanos() as u64
+    }
+
+    fn somebody_waits(&self) -> bool {
+        let due = self.due.load(Ordering::Relaxed);
+        let is_due = due != 0 && due <= self.begun.elapsed().as_nanos() as u64;
+        is_due || self.others.load(Ordering::Relaxed) || real::is_readable(self.news)
+    }
+}
