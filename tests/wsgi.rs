@@ -27,7 +27,7 @@ on_every_class! {
             ("SERVER_PORT", format!("\"{port}\"")), ("SERVER_PROTOCOL", r#""HTTP/1.1""#.into()),
             ("REMOTE_ADDR", r#""127.0.0.1""#.into()), ("HTTP_HOST", r#""example.test:81""#.into()),
             ("HTTP_X_TWICE", r#""1,2""#.into()), ("wsgi.url_scheme", r#""https""#.into()),
-            ("wsgi.version", "[1, 0]".into()), ("wsgi.multithread", matches!(class, "threads" | "coro").to_string()),
+            ("wsgi.version", "[1, 0]".into()), ("wsgi.multithread", matches!(class, "threads" | "coro" | "gevent" | "eventlet").to_string()),
             ("wsgi.multiprocess", "false".into()), ("wsgi.run_once", "false".into()),
             ("wsgi.input_terminated", "true".into()),
         ];
@@ -192,7 +192,11 @@ on_every_class! {
 
     fn threads_and_processes_work_inside(class: &str) {
         let server = server(class, "promises:raw");
-        assert_eq!(get(&server, "/processes").text(), r#"["thread", "subprocess", "pool"]"#);
+        // multiprocessing's pools don't work with these libraries, nor do they under gunicorn.
+        let (query, pool) =
+            if matches!(class, "gevent" | "eventlet") { ("?pool=no", "") } else { ("", ", \"pool\"") };
+        let expected = format!("[\"thread\", \"subprocess\"{pool}]");
+        assert_eq!(get(&server, &format!("/processes{query}")).text(), expected);
     }
 
     fn the_interpreter_is_the_environments(class: &str) {
@@ -202,7 +206,7 @@ on_every_class! {
         let prefix = python.parent().and_then(|bin| bin.parent()).unwrap();
         assert!(facts.contains(&format!("\"prefix\": \"{}\"", prefix.display())), "{facts}");
         assert!(facts.contains(&format!("\"executable\": \"{}", python.parent().unwrap().display())), "{facts}");
-        let main_thread = format!("\"main_thread\": {}", !matches!(class, "threads" | "coro"));
+        let main_thread = format!("\"main_thread\": {}", !matches!(class, "threads" | "coro" | "gevent" | "eventlet"));
         assert!(facts.contains(&main_thread), "{facts}");
         let apps = rgunicorn_harness::repository().join("tests/apps");
         assert!(facts.contains(&format!("\"cwd\": \"{}\"", apps.display())), "{facts}");

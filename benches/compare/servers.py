@@ -84,8 +84,35 @@ def uwsgi(s: Start) -> list:
 def uvicorn(s: Start) -> list:
     return [
         s.bin / "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
-        "--host", "127.0.0.1", "--port", s.port, f"asgi_{s.workload.app}",
+        "--host", "127.0.0.1", "--port", s.port, asgi_app(s.workload.app),
     ]
+
+
+def rgunicorn_asgi(s: Start) -> list:
+    return [
+        s.rgunicorn, "-k", "asgi", "--asgi-loop", "uvloop", "-w", 1, "-b", s.at, "--log-level", "warning",
+        asgi_app(s.workload.app),
+    ]
+
+
+def gunicorn_uvicorn(s: Start) -> list:
+    return [
+        s.bin / "gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-w", 1, "-b", s.at, "--log-level", "warning",
+        "--no-control-socket", asgi_app(s.workload.app),
+    ]
+
+
+def granian_asgi(s: Start) -> list:
+    return [
+        s.bin / "granian", "--interface", "asgi", "--loop", "uvloop", "--workers", 1, "--http", 1, "--no-ws",
+        "--no-access-log", "--log-level", "warning", "--host", "127.0.0.1", "--port", s.port,
+        asgi_app(s.workload.app),
+    ]
+
+
+def asgi_app(app: str) -> str:
+    """The counterpart of a WSGI application of apps.py; others are ASGI applications themselves."""
+    return f"asgi_{app}" if app.startswith("apps:") else app
 
 
 def script(name: str) -> Callable[[Start], list]:
@@ -122,6 +149,10 @@ ALL = {
     "uwsgi": Server("uWSGI", "uwsgi", uwsgi),
     "bjoern": Server("bjoern", "bjoern", script("bjoern")),
     "fastwsgi": Server("fastwsgi", "fastwsgi", script("fastwsgi")),
+    "rgunicorn-asgi": Server("rgunicorn asgi", None, rgunicorn_asgi),
+    "rgunicorn-gevent": Server("rgunicorn gevent", "gevent", rgunicorn("gevent")),
+    "granian-asgi": Server("Granian (ASGI)", "granian", granian_asgi),
+    "gunicorn-uvicorn": Server("gunicorn with uvicorn-worker", "uvicorn-worker", gunicorn_uvicorn),
     "uvicorn": Server("uvicorn (ASGI)", "uvicorn", uvicorn),
     "gunicorn-gevent": Server("gunicorn gevent", "gevent", gunicorn("gevent")),
     "gunicorn-gthread": Server("gunicorn gthread", "gunicorn", gunicorn("gthread")),

@@ -33,6 +33,7 @@ C_AND_RUST = ("granian", "uwsgi", "bjoern", "fastwsgi")
 GUNICORN = ("gunicorn-gevent", "gunicorn-gthread", "gunicorn-sync")
 PLAIN = (*RGUNICORN, *C_AND_RUST, "uvicorn", *GUNICORN)
 FRAMEWORK = (*RGUNICORN, *C_AND_RUST, *GUNICORN)
+ASGI = ("rgunicorn-asgi", "granian-asgi", "uvicorn", "gunicorn-uvicorn")
 THREADED = ("rgunicorn-threads", "granian", "uwsgi", "gunicorn-gthread")
 
 ALL = (
@@ -58,6 +59,17 @@ ALL = (
         "django", "A Django JSON view, 64 connections", FRAMEWORK, app="django_app:application",
         expect=b'{"message": "Hello from Django", "path": "/", "secure": false}',
     ),
+    Workload("asgi", "ASGI: hello world, 64 connections", ASGI),
+    Workload("asgi-10kb", "ASGI: a 10 KB answer, 128 connections", ASGI, app="apps:ten_kb", expect=TEN_KB, connections=128),
+    Workload(
+        "asgi-echo", "ASGI: a 10 KB POST echoed, 128 connections", ASGI,
+        app="apps:echo", expect=None, method="POST", body=TEN_KB, connections=128,
+    ),
+    Workload(
+        "fastapi", "A FastAPI JSON view, 64 connections", ASGI, app="fastapi_app:app",
+        expect=b'{"message":"Hello from FastAPI","path":"/"}',
+    ),
+    Workload("gevent", "Hello world in greenlets of gevent, 64 connections", ("rgunicorn-gevent", "gunicorn-gevent")),
     Workload(
         "sleep", "A handler that sleeps 10 ms, 200 connections, 200 threads", (*THREADED, "gunicorn-gevent"),
         app="apps:sleep", expect=b"slept\n", connections=200, threads=200,

@@ -5,9 +5,6 @@ use std::sync::Arc;
 use rgunicorn_core::config::{Config, ConfigError};
 use rgunicorn_core::worker::WorkerClass;
 
-/// Names that gunicorn or our plans know, and this program doesn't yet.
-const PLANNED: [&str; 3] = ["gevent", "eventlet", "tornado"];
-
 /// The known worker classes.
 pub(crate) struct Registry {
     classes: Vec<Arc<dyn WorkerClass>>,
@@ -43,11 +40,9 @@ impl Registry {
     fn unknown(&self, name: &str) -> ConfigError {
         let mut known: Vec<_> = self.classes.iter().map(|class| class.name()).collect();
         known.sort_unstable();
-        let planned = PLANNED.iter().any(|planned| name.to_lowercase().contains(planned));
-        let what = if planned { "isn't supported yet" } else { "isn't known" };
         ConfigError::setting(
             "worker_class",
-            format!("{name:?} {what}; the known worker classes are {}", known.join(", ")),
+            format!("{name:?} isn't known; the known worker classes are {}", known.join(", ")),
         )
     }
 }

@@ -9,7 +9,8 @@
 //! | [`Sync`] | `sync` | the only thread; one connection a request | inline |
 //! | [`Event`] | `event` | the only thread; keep-alive and pipelining | inline |
 //! | [`Threads`] | `threads`, `gthread` | whichever thread leads | in the thread that has found the request |
-//! | `Asgi` | `asgi` | an asyncio event loop | in a task of that loop |
+//! | `Asgi` | `asgi`, `tornado` | an asyncio event loop | in a task of that loop |
+//! | `Greenlets` | `gevent`, `eventlet` | the library's hub | in a greenlet |
 //! | [`Coro`] | `coro` | the only thread | in a coroutine with a stack of its own |
 #![warn(missing_docs)]
 
@@ -18,6 +19,8 @@ mod asgi;
 mod boot;
 pub mod coro;
 mod event;
+#[cfg(feature = "python")]
+mod greenlets;
 mod inline;
 #[cfg(feature = "python")]
 pub mod python;
@@ -33,6 +36,8 @@ use rgunicorn_core::worker::WorkerClass;
 pub use asgi::Asgi;
 pub use coro::Coro;
 pub use event::Event;
+#[cfg(feature = "python")]
+pub use greenlets::Greenlets;
 pub use sync::Sync;
 pub use threads::Threads;
 
@@ -50,5 +55,11 @@ pub fn classes(loader: &SharedLoader) -> Vec<Arc<dyn WorkerClass>> {
 #[cfg(feature = "python")]
 pub fn python_classes(loader: &python::WsgiLoader) -> Vec<Arc<dyn WorkerClass>> {
     let coroutines = Arc::new(python::Coroutines::default());
-    vec![Arc::new(Asgi::new(loader.clone())), Arc::new(Coro::new(Arc::new(loader.clone()), coroutines))]
+    vec![
+        Arc::new(Asgi::new(loader.clone())),
+        Arc::new(Asgi::tornado(loader.clone())),
+        Arc::new(Greenlets::gevent(loader.clone())),
+        Arc::new(Greenlets::eventlet(loader.clone())),
+        Arc::new(Coro::new(Arc::new(loader.clone()), coroutines)),
+    ]
 }

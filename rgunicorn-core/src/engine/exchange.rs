@@ -94,6 +94,13 @@ impl Exchange {
         exit.and(self.drive())
     }
 
+    /// Whether, once it was given back, it will be handed out again for the same response: its body is pulled further, or
+    /// has not been dropped.
+    pub fn comes_again(&self) -> bool {
+        matches!(self.outcome, Outcome::Blocked | Outcome::Yielded)
+            && (self.connection.response.holds_application() || self.outcome == Outcome::Yielded)
+    }
+
     /// Whether the response may wait for the next one, to be sent with it.
     pub(super) fn may_gather(&self) -> bool {
         self.connection.has_more_input()

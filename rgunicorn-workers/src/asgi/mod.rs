@@ -10,27 +10,40 @@ use rgunicorn_core::worker::{BootError, Exit, Worker, WorkerClass, WorkerContext
 
 use crate::boot;
 use crate::python::WsgiLoader;
-use crate::python::asgi::{AsgiApplication, Serving};
+use crate::python::asgi::{AsgiApplication, Kind};
+use crate::python::turns::Serving;
 
-/// The class behind `-k asgi`.
+/// The classes behind `-k asgi` and `-k tornado`, whose loop is asyncio's as well.
 #[derive(Debug)]
 pub struct Asgi {
     loader: WsgiLoader,
+    kind: Kind,
 }
 
 impl Asgi {
-    /// The class, for the applications that `loader` imports.
+    /// Class `asgi`, for the applications that `loader` imports.
     pub fn new(loader: WsgiLoader) -> Self {
-        Asgi { loader }
+        Asgi { loader, kind: Kind::Asgi }
+    }
+
+    /// Class `tornado`: tornado's applications and those of WSGI, in tornado's loop.
+    pub fn tornado(loader: WsgiLoader) -> Self {
+        Asgi { loader, kind: Kind::Tornado }
     }
 }
 
 impl WorkerClass for Asgi {
     fn name(&self) -> &str {
-        "asgi"
+        match self.kind {
+            Kind::Asgi => "asgi",
+            Kind::Tornado => "tornado",
+        }
     }
 
     fn aliases(&self) -> &[&str] {
+        if self.kind == Kind::Tornado {
+            return &["gunicorn.workers.gtornado.TornadoWorker"];
+        }
         &[
             "uvicorn",
             "uvicorn.workers.UvicornWorker",
@@ -47,11 +60,15 @@ impl WorkerClass for Asgi {
 
     fn boot(&self, mut context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
         if context.config.threads > 1 {
-            tracing::warn!("The setting threads means nothing to class asgi, whose tasks share one thread");
+            tracing::warn!(
+                "The setting threads means nothing to class {}, which has one thread",
+                self.name()
+            );
         }
         let application = self.loader.load_object(&context)?;
         let access = AccessLog::open(&context.config).map_err(|error| BootError::Boot(error.to_string()))?;
-        let application = AsgiApplication::boot(&application, &context.config, context.slot.clone())?;
+        let application =
+            AsgiApplication::boot(&application, self.kind, &context.config, context.slot.clone())?;
         // Not before: a worker that watches a listener is woken up in place of one that could answer.
         let listeners = std::mem::take(&mut context.listeners);
         let config = EngineConfig { bodies: Bodies::Polled, ..EngineConfig::new(&context.config) };

@@ -26,6 +26,15 @@ pub(crate) fn report(py: Python<'_>, error: &PyErr) -> String {
     }
 }
 
+/// The sentence of a `Problem` of one of our own Python files, or a [`report`].
+pub(crate) fn problem(py: Python<'_>, error: &PyErr) -> String {
+    let kind = error.get_type(py);
+    let module = kind.getattr("__module__").and_then(|module| module.extract::<String>());
+    let ours = kind.name().is_ok_and(|name| name == "Problem")
+        && module.is_ok_and(|module| module.starts_with("rgunicorn_"));
+    if ours { error.value(py).to_string() } else { report(py, error) }
+}
+
 /// The status that a process ends with if this exception is not caught; none for an ordinary error.
 pub(crate) fn exit_status(py: Python<'_>, error: &PyErr) -> Option<i32> {
     if error.is_instance_of::<PySystemExit>(py) {

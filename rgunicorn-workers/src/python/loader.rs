@@ -13,7 +13,7 @@ use rgunicorn_core::worker::{BootError, WorkerContext};
 use super::environment::{Environment, EnvironmentError};
 use super::interpreter::{self, Startup};
 use super::wsgi::{WsgiApplication, WsgiSettings};
-use super::{error_log, failure, load};
+use super::{error_log, failure, greenlets, load};
 
 /// How long an ending worker may spend in the application's exit handlers, and waiting for its threads.
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
@@ -46,8 +46,8 @@ impl WsgiLoader {
         self.shared.environment.get_or_init(Environment::find).as_ref()
     }
 
-    /// Starts the interpreter, if need be, and imports the application.
-    fn import(&self, config: &Config) -> Result<Py<PyAny>, BootError> {
+    /// Starts the interpreter, if need be.
+    pub(crate) fn start(&self, config: &Config) -> Result<(), BootError> {
         // Where it is relative, the process is in it by now.
         let directory = match config.chdir.is_absolute() {
             true => config.chdir.clone(),
@@ -56,8 +56,12 @@ impl WsgiLoader {
         let mut path = vec![self.shared.home.clone(), directory];
         path.extend(config.pythonpath.iter().cloned());
         let startup = Startup { argv: std::env::args_os().collect(), path };
-        interpreter::start(self.environment(), &startup)
-            .map_err(|error| BootError::Boot(error.to_string()))?;
+        interpreter::start(self.environment(), &startup).map_err(|error| BootError::Boot(error.to_string()))
+    }
+
+    /// Starts the interpreter, if need be, and imports the application.
+    fn import(&self, config: &Config) -> Result<Py<PyAny>, BootError> {
+        self.start(config)?;
         let Some(name) = config.wsgi_app.as_deref() else {
             return Err(BootError::Load(
                 "no application was named: APP_MODULE, or the setting wsgi_app".into(),
@@ -90,12 +94,23 @@ impl WsgiLoader {
     }
 }
 
+impl WsgiLoader {
+    /// The application, called by WSGI.
+    ///
+    /// # Errors
+    /// As for [`load_object`](Self::load_object).
+    pub(crate) fn load_wsgi(&self, context: &WorkerContext) -> Result<WsgiApplication, BootError> {
+        let application = self.load_object(context)?;
+        Python::attach(|py| {
+            WsgiApplication::new(py, application, WsgiSettings::from(&*context.config))
+                .map_err(|error| BootError::Boot(failure::report(py, &error)))
+        })
+    }
+}
+
 impl Loader for WsgiLoader {
     fn load(&self, context: &WorkerContext) -> Result<Box<dyn Application>, BootError> {
-        let application = self.load_object(context)?;
-        Python::attach(|py| WsgiApplication::new(py, application, WsgiSettings::from(&*context.config)))
-            .map(|application| Box::new(application) as Box<dyn Application>)
-            .map_err(|error| BootError::Boot(Python::attach(|py| failure::report(py, &error))))
+        Ok(Box::new(self.load_wsgi(context)?))
     }
 
     /// Finds the environment, for all workers to come, and refuses one of another version.
@@ -114,7 +129,9 @@ impl Hooks for WsgiLoader {
     }
 
     fn preload(&self, config: &Config) -> Result<(), BootError> {
-        let application = self.import(config);
+        // A library that patches the standard library does so before the application is imported, here as well.
+        let patched = self.start(config).and_then(|()| greenlets::patch_for(&config.worker_class));
+        let application = patched.and_then(|()| self.import(config));
         // The arbiter waits most of the time: threads that the application has started may run then.
         interpreter::release();
         *self.preloaded() = Some(application?);

@@ -7,9 +7,11 @@
 //! | [`loader`] | finds and imports the application; a `Loader` and the arbiter's `Hooks` |
 //! | [`load`] | `module:attribute` and what else `APP_MODULE` may be |
 //! | [`wsgi`] | calls a WSGI application (PEP 3333) for each request |
+//! | `greenlets` | answers requests in greenlets of gevent or eventlet |
 //! | `asgi` | runs ASGI applications in an asyncio event loop |
 //! | [`config_file`] | executes a configuration file that is written in Python |
 //! | [`coroutines`] | CPython's part in the worker class `coro` |
+//! | `turns` | turns of an engine that a Python library's event loop watches |
 //! | [`failure`] | what a Python exception means to the server |
 //! | [`error_log`] | the way of Python's own output into the error log |
 
@@ -19,9 +21,11 @@ pub mod coroutines;
 pub mod environment;
 mod error_log;
 mod failure;
+pub(crate) mod greenlets;
 pub mod interpreter;
 mod load;
 pub mod loader;
+pub(crate) mod turns;
 pub mod wsgi;
 
 #[cfg(test)]

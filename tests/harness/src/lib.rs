@@ -39,6 +39,16 @@ macro_rules! on_every_class {
             fn coro() {
                 check("coro");
             }
+
+            #[test]
+            fn gevent() {
+                check("gevent");
+            }
+
+            #[test]
+            fn eventlet() {
+                check("eventlet");
+            }
         }
     )*};
 }

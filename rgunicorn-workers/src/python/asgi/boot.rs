@@ -1,14 +1,13 @@
 //! From a Python object to an application that has been started up, and its end.
 
-use std::sync::Arc;
-
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use rgunicorn_core::config::Config;
 use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::worker::{BootError, Exit, WorkerError};
 
-use super::server::{Server, Serving};
+use super::server::Server;
+use crate::python::turns::Serving;
 use crate::python::{failure, load};
 
 /// An application that has been started up, with its event loop.
@@ -24,6 +23,15 @@ pub(crate) struct AsgiApplication {
     beat: Py<PyAny>,
 }
 
+/// What an application is, before it is one of ASGI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One of ASGI 3 or 2.
+    Asgi,
+    /// One of tornado's, or of WSGI.
+    Tornado,
+}
+
 /// How often the heart beats, in seconds, while the application starts up or shuts down.
 const BEAT: f64 = 1.0;
 
@@ -32,19 +40,30 @@ impl AsgiApplication {
     ///
     /// # Errors
     /// [`BootError::Boot`] when a loop can't be had, [`BootError::Load`] when the application says that it can't start.
-    pub(crate) fn boot(application: &Py<PyAny>, config: &Arc<Config>, slot: Slot) -> Result<Self, BootError> {
+    pub(crate) fn boot(
+        application: &Py<PyAny>,
+        kind: Kind,
+        config: &Config,
+        slot: Slot,
+    ) -> Result<Self, BootError> {
         Python::attach(|py| {
-            let boot = |error: PyErr| BootError::Boot(problem(py, &error));
+            let boot = |error: PyErr| BootError::Boot(failure::problem(py, &error));
             let module = load::helper(py, include_str!("serve.py"), "rgunicorn_asgi").map_err(boot)?;
             module.add_function(wrap_pyfunction!(debug, &module).map_err(boot)?).map_err(boot)?;
             module.add_function(wrap_pyfunction!(error, &module).map_err(boot)?).map_err(boot)?;
             let runner = module.call_method1("make_runner", (&config.asgi_loop,)).map_err(boot)?;
-            let application = module.call_method1("adapt", (application,)).map_err(boot)?;
+            let (adapter, lifespan) = match kind {
+                Kind::Asgi => (module.clone(), config.asgi_lifespan.as_str()),
+                Kind::Tornado => {
+                    (load::helper(py, include_str!("tornado.py"), "rgunicorn_tornado").map_err(boot)?, "off")
+                }
+            };
+            let application = adapter.call_method1("adapt", (application,)).map_err(boot)?;
             let state = PyDict::new(py);
             let beat =
                 PyCFunction::new_closure(py, None, None, move |_: &Bound<'_, PyTuple>, _| slot.notify())
                     .map_err(boot)?;
-            let arguments = (&runner, &application, &config.asgi_lifespan, &state, &beat, BEAT);
+            let arguments = (&runner, &application, lifespan, &state, &beat, BEAT);
             let lifespan = module.call_method1("boot", arguments).map_err(boot)?;
             Ok(AsgiApplication {
                 application: application.unbind(),
@@ -70,7 +89,7 @@ impl AsgiApplication {
                 let ended = self.end(py);
                 served.and(ended).map(|()| server.get().exit())
             };
-            serve().map_err(|error| WorkerError::Failed(problem(py, &error)))
+            serve().map_err(|error| WorkerError::Failed(failure::problem(py, &error)))
         })
     }
 
@@ -78,16 +97,6 @@ impl AsgiApplication {
         let arguments = (&self.runner, &self.lifespan, &self.beat, BEAT);
         self.module.bind(py).call_method1("end", arguments).map(drop)
     }
-}
-
-/// A sentence of ours, or a traceback.
-fn problem(py: Python<'_>, error: &PyErr) -> String {
-    let ours = error.get_type(py).name().is_ok_and(|name| name == "Problem")
-        && error
-            .get_type(py)
-            .getattr("__module__")
-            .is_ok_and(|module| module.extract::<String>().is_ok_and(|name| name == "rgunicorn_asgi"));
-    if ours { error.value(py).to_string() } else { failure::report(py, error) }
 }
 
 /// Writes to the error log, at level debug.

@@ -10,6 +10,7 @@
 //! | [`scope`] | the dictionary that describes a request; [`header_names`] its constant parts |
 //! | [`message`] | what an application sends, taken apart |
 //! | [`awaitable`] | what `receive` and `send` return where nothing must be waited for |
+//! | `tornado.py` | tornado's applications as ASGI applications |
 //! | `serve.py` | the event loop's life, the lifespan protocol |
 //!
 //! Everything happens in the event loop's thread; `receive` and `send` may be called in others as long as those hold the
@@ -27,8 +28,7 @@ mod websocket;
 
 use std::sync::{Mutex, MutexGuard};
 
-pub(crate) use boot::AsgiApplication;
-pub(crate) use server::Serving;
+pub(crate) use boot::{AsgiApplication, Kind};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())

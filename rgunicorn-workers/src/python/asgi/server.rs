@@ -5,10 +5,8 @@
 //! access log): another turn is called soon then.
 
 use std::collections::HashMap;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
@@ -17,12 +15,10 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyDict;
 use pyo3::{PyClass, PyClassInitializer};
 use rgunicorn_core::app::AppError;
-use rgunicorn_core::config::Config;
-use rgunicorn_core::engine::{Engine, Exchange, Occasion, Ticket, Wants};
+use rgunicorn_core::engine::{Exchange, Occasion, Ticket, Wants};
 use rgunicorn_core::http::Refusal;
-use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::websocket::handshake::Opening;
-use rgunicorn_core::worker::{Control, Exit, Stop};
+use rgunicorn_core::worker::Exit;
 
 use super::awaitable::Done;
 use super::cycle::Cycle;
@@ -30,23 +26,11 @@ use super::lock;
 use super::scope::{Kind, ScopeBuilder};
 use super::websocket::WebSocket;
 use crate::python::failure;
-
-/// What a worker brings.
-pub(crate) struct Serving {
-    pub(crate) engine: Engine,
-    pub(crate) control: Control,
-    pub(crate) slot: Slot,
-    pub(crate) config: Arc<Config>,
-    /// How many requests to answer before making room for a fresh process.
-    pub(crate) recycle_after: Option<u64>,
-}
+use crate::python::turns::{Serving, Turns};
 
 /// What the callback and the conversations share.
 pub(super) struct Shared {
-    engine: Mutex<Engine>,
-    worker: Mutex<WorkerState>,
-    slot: Slot,
-    config: Arc<Config>,
+    turns: Turns,
     application: Py<PyAny>,
     scopes: ScopeBuilder,
     /// `200 OK` and the like, by the standard library's list; index 0 is 100.
@@ -58,28 +42,7 @@ pub(super) struct Shared {
     tasks: AtomicUsize,
     /// A turn is under way, or will be soon.
     turning: AtomicBool,
-    logs_access: bool,
     python: OnceLock<Loop>,
-}
-
-/// How the worker fares.
-struct WorkerState {
-    control: Control,
-    recycle_after: Option<u64>,
-    exit: Exit,
-    /// When a graceful stop ends, whatever is still held.
-    leave_by: Option<Instant>,
-    /// When the alarm that is set goes off.
-    alarm: Option<Instant>,
-}
-
-impl WorkerState {
-    fn end_for(&mut self, exit: Exit) {
-        if self.exit == Exit::Stopped {
-            self.exit = exit;
-        }
-        self.control.request_stop(Stop::Graceful);
-    }
 }
 
 /// The event loop, as far as it is needed.
@@ -164,14 +127,14 @@ impl Shared {
 
     /// Takes a parked exchange again; none if its client is gone.
     pub(super) fn retake(&self, ticket: Ticket) -> Option<Exchange> {
-        lock(&self.engine).retake(ticket)
+        self.turns.engine().retake(ticket)
     }
 
     pub(super) fn give_back(&self, py: Python<'_>, exchange: Exchange) {
         let more = {
-            let mut engine = lock(&self.engine);
+            let mut engine = self.turns.engine();
             engine.give_back(exchange);
-            self.needs_turn(&engine)
+            !self.turning.load(Relaxed) && self.turns.needs_turn(&engine)
         };
         if more {
             self.turn_soon(py);
@@ -180,25 +143,12 @@ impl Shared {
 
     pub(super) fn park(&self, py: Python<'_>, exchange: Exchange, wants: Wants) {
         let more = {
-            let mut engine = lock(&self.engine);
+            let mut engine = self.turns.engine();
             engine.park(exchange, wants);
-            self.needs_turn(&engine)
+            !self.turning.load(Relaxed) && self.turns.needs_turn(&engine)
         };
         if more {
             self.turn_soon(py);
-        }
-    }
-
-    /// Whether there is something to do that no event will tell of.
-    fn needs_turn(&self, engine: &Engine) -> bool {
-        if self.turning.load(Relaxed) {
-            return false;
-        }
-        self.logs_access || engine.has_work() || {
-            let worker = lock(&self.worker);
-            worker.recycle_after.is_some()
-                || worker.leave_by.is_some()
-                || engine.next_timer().is_some_and(|due| worker.alarm.is_none_or(|alarm| due < alarm))
         }
     }
 
@@ -235,20 +185,20 @@ impl Shared {
     /// A task has ended.
     pub(super) fn one_less(&self, py: Python<'_>) {
         self.tasks.fetch_sub(1, Relaxed);
-        if lock(&self.worker).leave_by.is_some() {
+        if self.turns.is_leaving() {
             self.turn_soon(py);
         }
     }
 
     /// The application has asked for its worker's end.
     pub(super) fn exit(&self, py: Python<'_>, code: i32) {
-        lock(&self.worker).end_for(Exit::Application(code));
+        self.turns.exit_with(code);
         self.turn_soon(py);
     }
 
     /// How long an application may go on without a client, in seconds.
     pub(super) fn grace(&self) -> f64 {
-        self.config.asgi_disconnect_grace_period.as_secs_f64()
+        self.turns.config().asgi_disconnect_grace_period.as_secs_f64()
     }
 
     /// Has a conversation's time come in so many seconds.
@@ -291,28 +241,15 @@ impl Server {
         state: Py<PyDict>,
         serving: Serving,
     ) -> PyResult<Self> {
-        let Serving { engine, control, slot, config, recycle_after } = serving;
-        let mut engine = engine;
-        let logs_access = engine.access_log().is_some();
         let shared = Shared {
-            engine: Mutex::new(engine),
-            worker: Mutex::new(WorkerState {
-                control,
-                recycle_after,
-                exit: Exit::Stopped,
-                leave_by: None,
-                alarm: None,
-            }),
-            slot,
-            scopes: ScopeBuilder::new(py, &config, state)?,
-            config,
+            scopes: ScopeBuilder::new(py, &serving.config, state)?,
+            turns: Turns::new(serving),
             application,
             status_lines: status_lines(py)?,
             done: Py::new(py, Done)?,
             waiting: Mutex::default(),
             tasks: AtomicUsize::new(0),
             turning: AtomicBool::new(false),
-            logs_access,
             python: OnceLock::new(),
         };
         Ok(Server { shared: Arc::new(shared) })
@@ -320,7 +257,7 @@ impl Server {
 
     /// How the worker has ended.
     pub(super) fn exit(&self) -> Exit {
-        lock(&self.shared.worker).exit
+        self.shared.turns.exit()
     }
 
     /// Calls the application for a request.
@@ -372,7 +309,7 @@ impl Server {
         };
         let started = match opening {
             Opening::Good { accept, deflate } => {
-                let most = shared.config.websocket_max_message_size;
+                let most = shared.turns.config().websocket_max_message_size;
                 let socket = WebSocket::new(Arc::clone(shared), exchange, scope, accept, deflate, most);
                 self.run(py, socket, WebSocket::set_task)
             }
@@ -435,69 +372,16 @@ impl Server {
         }
     }
 
-    /// Whether the worker has just been told to stop.
-    fn heed_signals(&self) -> bool {
-        let shared = &self.shared;
-        let mut engine = lock(&shared.engine);
-        let mut worker = lock(&shared.worker);
-        if engine.take_wake() {
-            worker.control.poll();
-            if worker.control.take_reopen()
-                && let Some(access) = engine.access_log()
-            {
-                access.reopen();
-            }
-        }
-        if worker.recycle_after.is_some_and(|most| engine.requests() >= most) {
-            worker.recycle_after = None;
-            tracing::info!("Worker has answered {} requests; making room for another", engine.requests());
-            worker.end_for(Exit::Recycled);
-        }
-        if worker.control.stop().is_some() && worker.leave_by.is_none() {
-            let now = Instant::now();
-            worker.leave_by = Some(now.checked_add(shared.config.graceful_timeout).unwrap_or(now));
-            // Where the whole server stops, nobody else will answer what waits in the listen queue.
-            engine.drain(shared.slot.arbiter_is_stopping());
-            return true;
-        }
-        false
-    }
-
-    fn is_done(&self) -> bool {
-        let engine = lock(&self.shared.engine);
-        let worker = lock(&self.shared.worker);
-        match worker.control.stop() {
-            None => false,
-            Some(Stop::Quick) => true,
-            Some(Stop::Graceful) => {
-                let drained = engine.is_drained() && self.shared.tasks.load(Relaxed) == 0;
-                drained || worker.leave_by.is_some_and(|by| by <= Instant::now())
-            }
-        }
-    }
-
     /// Has the loop call us again when that is needed without an event.
     fn arrange_next(&self, py: Python<'_>) -> PyResult<()> {
         let shared = &self.shared;
-        let (soon, alarm) = {
-            let mut engine = lock(&shared.engine);
-            let mut worker = lock(&shared.worker);
-            let soon = engine.prepare_wait(None) == Some(Duration::ZERO);
-            let due = [engine.next_timer(), worker.leave_by].into_iter().flatten().min();
-            let due = due.filter(|due| worker.alarm.is_none_or(|alarm| *due < alarm));
-            if due.is_some() {
-                worker.alarm = due;
-            }
-            (soon, due)
-        };
+        let next = shared.turns.end();
         shared.turning.store(false, Relaxed);
-        if soon {
+        if next.at_once {
             shared.turn_soon(py);
         }
-        if let Some(due) = alarm {
+        if let Some(delay) = next.alarm {
             let python = shared.python()?;
-            // A little more, as a timer that is not quite due would make us spin.
-            let delay = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             let arguments = (delay.as_secs_f64(), &python.alarm);
             python.call_later.bind(py).call(arguments, Some(python.in_context.bind(py)))?;
         }
@@ -510,7 +394,7 @@ impl Server {
     /// The descriptor to be watched for readability.
     #[getter]
     fn descriptor(&self) -> i32 {
-        lock(&self.shared.engine).as_raw_fd()
+        self.shared.turns.descriptor()
     }
 
     /// Learns which loop it is in. `stopped` is a future for the end.
@@ -552,25 +436,16 @@ impl Server {
     fn turn(&self, py: Python<'_>) -> PyResult<()> {
         let shared = &self.shared;
         shared.turning.store(true, Relaxed);
-        shared.slot.notify();
-        let queued = {
-            let mut engine = lock(&shared.engine);
-            engine.wait(Some(Duration::ZERO))?;
-            engine.process();
-            // What happens to an exchange that is lent out is told when it is parked.
-            while engine.next_stirred().is_some() {}
-            engine.queued()
-        };
+        let queued = shared.turns.begin()?;
         for _ in 0..queued {
-            let exchange = lock(&shared.engine).next();
+            let exchange = shared.turns.engine().next();
             let Some(exchange) = exchange else { break };
             self.dispatch(py, exchange);
         }
-        if self.heed_signals() {
+        if shared.turns.heed() {
             self.stop_sockets(py);
         }
-        shared.slot.set_connections(lock(&shared.engine).connections());
-        if self.is_done() {
+        if shared.turns.is_done(shared.tasks.load(Relaxed)) {
             let stopped = shared.python()?.stopped.bind(py);
             if !stopped.call_method0("done")?.is_truthy()? {
                 stopped.call_method1("set_result", (py.None(),))?;
@@ -581,20 +456,19 @@ impl Server {
 
     /// The alarm has gone off.
     fn ring(&self, py: Python<'_>) -> PyResult<()> {
-        lock(&self.shared.worker).alarm = None;
+        self.shared.turns.ring();
         self.turn(py)
     }
 
     /// The heartbeat.
     fn beat(&self) {
-        self.shared.slot.notify();
+        self.shared.turns.beat();
     }
 
     /// How often the heart must beat, in seconds.
     #[getter]
     fn beat_interval(&self) -> f64 {
-        let timeout = self.shared.config.timeout;
-        if timeout.is_zero() { 60.0 } else { (timeout / 2).min(Duration::from_secs(1)).as_secs_f64() }
+        self.shared.turns.beat_interval()
     }
 
     /// A conversation's time has come: to be cancelled without its client, or to ask whether that is there.

@@ -61,6 +61,7 @@ impl From<&Config> for WsgiSettings {
     fn from(config: &Config) -> Self {
         let (multithread, upgrades) = match config.worker_class.as_str() {
             "coro" => (true, true),
+            "gevent" | "eventlet" => (true, false),
             "threads" | "gthread" | "gunicorn.workers.gthread.ThreadWorker" => (config.threads > 1, true),
             // With several threads it is the class `threads`.
             "sync" | "gunicorn.workers.sync.SyncWorker" => (config.threads > 1, config.threads > 1),

@@ -1,0 +1,89 @@
+//! `-k gevent` and `-k eventlet`: blocking applications made cooperative by these libraries, a greenlet a request.
+//!
+//! The hub watches the engine's descriptor; the standard library is monkey-patched before the application is imported, as
+//! gunicorn does it. The other half is in [`python::greenlets`](crate::python).
+
+use rgunicorn_core::app::Loader;
+use rgunicorn_core::config::{Config, ConfigError};
+use rgunicorn_core::engine::{Engine, EngineConfig};
+use rgunicorn_core::log::AccessLog;
+use rgunicorn_core::worker::{BootError, Exit, Worker, WorkerClass, WorkerContext, WorkerError};
+
+use crate::boot;
+use crate::python::greenlets::Hub;
+use crate::python::turns::Serving;
+use crate::python::{WsgiApplication, WsgiLoader};
+
+/// The classes behind `-k gevent` and `-k eventlet`.
+#[derive(Debug)]
+pub struct Greenlets {
+    loader: WsgiLoader,
+    library: &'static str,
+    aliases: &'static [&'static str],
+}
+
+impl Greenlets {
+    /// Class `gevent`, for the applications that `loader` imports.
+    pub fn gevent(loader: WsgiLoader) -> Self {
+        let aliases = &[
+            "gunicorn.workers.ggevent.GeventWorker",
+            "gevent_wsgi",
+            "gevent_pywsgi",
+            "gunicorn.workers.ggevent.GeventPyWSGIWorker",
+        ];
+        Greenlets { loader, library: "gevent", aliases }
+    }
+
+    /// Class `eventlet`, for the applications that `loader` imports.
+    pub fn eventlet(loader: WsgiLoader) -> Self {
+        Greenlets { loader, library: "eventlet", aliases: &["gunicorn.workers.geventlet.EventletWorker"] }
+    }
+}
+
+impl WorkerClass for Greenlets {
+    fn name(&self) -> &str {
+        self.library
+    }
+
+    fn aliases(&self) -> &[&str] {
+        self.aliases
+    }
+
+    fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        Loader::check(&self.loader, config)
+    }
+
+    fn boot(&self, mut context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
+        self.loader.start(&context.config)?;
+        let hub = Hub::patch(self.library)?;
+        let mut application = self.loader.load_wsgi(&context)?;
+        let access = AccessLog::open(&context.config).map_err(|error| BootError::Boot(error.to_string()))?;
+        if let Some(access) = &access {
+            rgunicorn_core::app::Application::want_variables(&mut application, access.variables());
+        }
+        let listeners = std::mem::take(&mut context.listeners);
+        let engine = Engine::new(listeners, EngineConfig::new(&context.config), access)
+            .map_err(|error| BootError::Boot(format!("cannot start the engine: {error}")))?;
+        engine
+            .wake_on(context.control.descriptor())
+            .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;
+        let recycle_after = boot::recycle_after(&context);
+        let WorkerContext { config, control, slot, .. } = context;
+        let serving = Serving { engine, control, slot, config, recycle_after };
+        Ok(Box::new(GreenletWorker { hub, parts: Some((application, serving)) }))
+    }
+}
+
+struct GreenletWorker {
+    hub: Hub,
+    parts: Option<(WsgiApplication, Serving)>,
+}
+
+impl Worker for GreenletWorker {
+    fn run(&mut self) -> Result<Exit, WorkerError> {
+        match self.parts.take() {
+            Some((application, serving)) => self.hub.serve(application, serving),
+            None => Err(WorkerError::Failed("a worker runs once".into())),
+        }
+    }
+}

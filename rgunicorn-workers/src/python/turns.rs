@@ -1,0 +1,194 @@
+//! A worker's turns of its engine, for those whose event loop belongs to a Python library: what asyncio's callback and the
+//! hubs of greenlets have in common.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rgunicorn_core::config::Config;
+use rgunicorn_core::engine::Engine;
+use rgunicorn_core::scoreboard::Slot;
+use rgunicorn_core::worker::{Control, Exit, Stop};
+
+/// What a worker brings.
+pub(crate) struct Serving {
+    pub(crate) engine: Engine,
+    pub(crate) control: Control,
+    pub(crate) slot: Slot,
+    pub(crate) config: Arc<Config>,
+    /// How many requests to answer before making room for a fresh process.
+    pub(crate) recycle_after: Option<u64>,
+}
+
+/// The engine of a worker, and how the worker fares. No Python code runs while it is locked.
+pub(super) struct Turns {
+    engine: Mutex<Engine>,
+    worker: Mutex<WorkerState>,
+    slot: Slot,
+    config: Arc<Config>,
+    logs_access: bool,
+}
+
+struct WorkerState {
+    control: Control,
+    recycle_after: Option<u64>,
+    exit: Exit,
+    /// When a graceful stop ends, whatever is still held.
+    leave_by: Option<Instant>,
+    /// When the alarm that is set goes off.
+    alarm: Option<Instant>,
+}
+
+impl WorkerState {
+    fn end_for(&mut self, exit: Exit) {
+        if self.exit == Exit::Stopped {
+            self.exit = exit;
+        }
+        self.control.request_stop(Stop::Graceful);
+    }
+}
+
+/// When the next turn is due without an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Next {
+    pub(super) at_once: bool,
+    /// An alarm is to be set: [`Turns::ring`] says that it has gone off.
+    pub(super) alarm: Option<Duration>,
+}
+
+impl Turns {
+    pub(super) fn new(serving: Serving) -> Self {
+        let Serving { mut engine, control, slot, config, recycle_after } = serving;
+        let logs_access = engine.access_log().is_some();
+        let worker = WorkerState { control, recycle_after, exit: Exit::Stopped, leave_by: None, alarm: None };
+        Turns { engine: Mutex::new(engine), worker: Mutex::new(worker), slot, config, logs_access }
+    }
+
+    pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn worker(&self) -> MutexGuard<'_, WorkerState> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The descriptor to be watched for readability.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.engine().as_raw_fd()
+    }
+
+    /// Does all that sockets and timers ask for; says for how many exchanges the application is needed.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub(super) fn begin(&self) -> std::io::Result<usize> {
+        self.slot.notify();
+        let mut engine = self.engine();
+        engine.wait(Some(Duration::ZERO))?;
+        engine.process();
+        // What happens to an exchange that is lent out is told when it is given back.
+        while engine.next_stirred().is_some() {}
+        Ok(engine.queued())
+    }
+
+    /// Heeds signals and the number of requests; whether the worker has just been told to stop.
+    pub(super) fn heed(&self) -> bool {
+        let mut engine = self.engine();
+        let mut worker = self.worker();
+        self.slot.set_connections(engine.connections());
+        if engine.take_wake() {
+            worker.control.poll();
+            if worker.control.take_reopen()
+                && let Some(access) = engine.access_log()
+            {
+                access.reopen();
+            }
+        }
+        if worker.recycle_after.is_some_and(|most| engine.requests() >= most) {
+            worker.recycle_after = None;
+            tracing::info!("Worker has answered {} requests; making room for another", engine.requests());
+            worker.end_for(Exit::Recycled);
+        }
+        if worker.control.stop().is_some() && worker.leave_by.is_none() {
+            let now = Instant::now();
+            worker.leave_by = Some(now.checked_add(self.config.graceful_timeout).unwrap_or(now));
+            // Where the whole server stops, nobody else will answer what waits in the listen queue.
+            engine.drain(self.slot.arbiter_is_stopping());
+            return true;
+        }
+        false
+    }
+
+    /// Whether the worker may leave. `tasks` run behind the engine's back.
+    pub(super) fn is_done(&self, tasks: usize) -> bool {
+        let engine = self.engine();
+        let worker = self.worker();
+        match worker.control.stop() {
+            None => false,
+            Some(Stop::Quick) => true,
+            Some(Stop::Graceful) => {
+                let drained = engine.is_drained() && tasks == 0;
+                drained || worker.leave_by.is_some_and(|by| by <= Instant::now())
+            }
+        }
+    }
+
+    /// Ends a turn: says when the next one is due.
+    pub(super) fn end(&self) -> Next {
+        let mut engine = self.engine();
+        let mut worker = self.worker();
+        let at_once = engine.prepare_wait(None) == Some(Duration::ZERO);
+        let due = [engine.next_timer(), worker.leave_by].into_iter().flatten().min();
+        let due = due.filter(|due| worker.alarm.is_none_or(|alarm| *due < alarm));
+        if due.is_some() {
+            worker.alarm = due;
+        }
+        // A little more, as a timer that is not quite due would make us spin.
+        let delay = |due: Instant| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        Next { at_once, alarm: due.map(delay) }
+    }
+
+    /// The alarm has gone off.
+    pub(super) fn ring(&self) {
+        self.worker().alarm = None;
+    }
+
+    /// Whether there is something to do that no event will tell of, now that an exchange was given back between two turns.
+    pub(super) fn needs_turn(&self, engine: &Engine) -> bool {
+        self.logs_access || engine.has_work() || {
+            let worker = self.worker();
+            worker.recycle_after.is_some()
+                || worker.leave_by.is_some()
+                || engine.next_timer().is_some_and(|due| worker.alarm.is_none_or(|alarm| due < alarm))
+        }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.worker().leave_by.is_some()
+    }
+
+    /// The application has asked for its worker's end.
+    pub(super) fn exit_with(&self, code: i32) {
+        self.worker().end_for(Exit::Application(code));
+    }
+
+    /// How the worker has ended.
+    pub(super) fn exit(&self) -> Exit {
+        self.worker().exit
+    }
+
+    /// The heartbeat.
+    pub(super) fn beat(&self) {
+        self.slot.notify();
+    }
+
+    /// How often the heart must beat, in seconds.
+    pub(super) fn beat_interval(&self) -> f64 {
+        let timeout = self.config.timeout;
+        if timeout.is_zero() { 60.0 } else { (timeout / 2).min(Duration::from_secs(1)).as_secs_f64() }
+    }
+}

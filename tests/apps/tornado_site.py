@@ -1,0 +1,75 @@
+"""A site of tornado's: what its applications do with a request and a response."""
+
+import asyncio
+import os
+
+from tornado import web
+
+closed = []
+
+
+class Hello(web.RequestHandler):
+    def get(self):
+        self.set_header("X-Kept", "yes")
+        self.write({"hello": self.get_argument("name", "world"), "ip": self.request.remote_ip})
+
+
+class Echo(web.RequestHandler):
+    def post(self):
+        self.write(self.request.body)
+
+
+class Upload(web.RequestHandler):
+    def post(self):
+        file = self.request.files["file"][0]
+        self.write(f"{file['filename']} {len(file['body'])}")
+
+
+class Stream(web.RequestHandler):
+    async def get(self):
+        for number in range(3):
+            self.write(f"{number},")
+            await self.flush()
+            await asyncio.sleep(0.05)
+
+
+@web.stream_request_body
+class Counted(web.RequestHandler):
+    def prepare(self):
+        self.total = 0
+
+    def data_received(self, chunk):
+        self.total += len(chunk)
+
+    def put(self):
+        self.write(str(self.total))
+
+
+class Wait(web.RequestHandler):
+    async def get(self):
+        await asyncio.sleep(1)
+        self.write("waited")
+
+    def on_connection_close(self):
+        closed.append("closed")
+
+
+class Closed(web.RequestHandler):
+    def get(self):
+        self.write(",".join(closed))
+
+
+class Fail(web.RequestHandler):
+    def get(self):
+        raise ValueError("failed in a handler")
+
+
+class Pid(web.RequestHandler):
+    def get(self):
+        self.write(str(os.getpid()))
+
+
+app = web.Application([
+    ("/", Hello), ("/echo", Echo), ("/upload", Upload), ("/stream", Stream), ("/count", Counted), ("/wait", Wait),
+    ("/closed", Closed), ("/fail", Fail), ("/pid", Pid),
+])
