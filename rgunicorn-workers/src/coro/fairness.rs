@@ -40,6 +40,8 @@ pub(super) struct Watch {
     idle: AtomicBool,
     /// The alarm is set, or the thread is awake.
     armed: AtomicBool,
+    /// The thread asks for the lock, or has it.
+    asking: AtomicBool,
     /// The thread has the lock, and waits for the end of the turn.
     asked: AtomicBool,
     thread: OnceLock<Thread>,
@@ -59,6 +61,7 @@ impl Watch {
             due: AtomicU64::new(0),
             idle: AtomicBool::new(false),
             armed: AtomicBool::new(false),
+            asking: AtomicBool::new(false),
             asked: AtomicBool::new(false),
             thread: OnceLock::new(),
             alarm: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?,
@@ -73,6 +76,15 @@ impl Watch {
             let _ = mask.thread_set_mask();
         }
         started.map(|_| watch)
+    }
+
+    /// Lets the thread have what it asks for, outside of all coroutines: whoever takes the lock before it takes back what
+    /// it has asked for.
+    pub(super) fn settle(&self) {
+        let until = Instant::now() + 4 * INTERVAL;
+        while self.asking.load(Ordering::SeqCst) && Instant::now() < until {
+            std::thread::yield_now();
+        }
     }
 
     fn arm(&self) {
@@ -134,7 +146,9 @@ impl Watch {
         while self.alarm.wait().is_ok() {
             let turn = self.turn.load(Ordering::Acquire);
             if turn % 2 == 1 && self.is_long() && self.somebody_waits() {
+                self.asking.store(true, Ordering::SeqCst);
                 runtime.ask(&mut || self.hold(turn));
+                self.asking.store(false, Ordering::SeqCst);
             }
             if !self.idle.load(Ordering::SeqCst) {
                 self.arm();

@@ -109,8 +109,14 @@ impl CoroWorker {
         let mut engine = self.runners.engine.borrow_mut();
         engine.wait(Some(Duration::ZERO))?;
         let news = engine.has_events();
+        let due = engine.next_timer().is_some_and(|next| next <= Instant::now());
+        if !news && !due && !engine.has_work() {
+            // Who asks for the lock for nothing takes it from the one that was to have it.
+            return Ok(false);
+        }
         // Under the lock: what it has sent to the end may be the application's bytes, which are dropped there.
         let runtime = self.scheduler.runtime();
+        self.scheduler.settle();
         runtime.hold();
         engine.process();
         runtime.release();

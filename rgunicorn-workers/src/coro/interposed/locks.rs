@@ -12,7 +12,7 @@ use super::{Real, Symbol, after, duration, errno, fail, instant, interpose, now}
 use crate::coro::scheduler::{Coroutine, Wake, lot};
 
 /// How often a mutex is tried before its coroutine waits: most are held for a moment.
-const SPINS: usize = 64;
+const SPINS: usize = 2000;
 /// How long a semaphore of several processes is left alone between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 

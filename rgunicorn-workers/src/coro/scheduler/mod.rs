@@ -151,6 +151,11 @@ impl Scheduler {
         &*self.runtime
     }
 
+    /// To be called before the lock is taken outside of coroutines.
+    pub(crate) fn settle(&self) {
+        self.watch.settle();
+    }
+
     /// How many coroutines there are.
     pub(crate) fn len(&self) -> usize {
         self.coroutines.borrow().len()
