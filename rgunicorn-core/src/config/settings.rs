@@ -364,7 +364,7 @@ settings! {
         /// The largest request body in bytes, answered with 413 beyond; 0 is no limit.
         limit_request_body: u64 as Whole = 0, ["--limit-request-body"] BYTES, Implemented;
         /// How many bytes of a request body are kept in memory; a larger one goes to an unlinked temporary
-        /// file in `tmp_upload_dir`. With the class `threads`, large bodies stream to the application instead.
+        /// file in `tmp_upload_dir`. With `threads` and `coro`, large bodies stream to the application instead.
         request_body_buffer: usize as Whole = 256 * 1024, ["--request-body-buffer"] BYTES, Implemented;
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rgunicorn_core::app::{AppError, Loader};
-use rgunicorn_core::engine::EngineConfig;
+use rgunicorn_core::engine::{Bodies, EngineConfig};
 use rgunicorn_core::worker::{BootError, Exit, Stop, Worker, WorkerContext, WorkerError};
 
 use super::most_at_once;
@@ -45,7 +45,7 @@ impl CoroWorker {
         runtime: Arc<dyn Runtime>,
     ) -> Result<Self, BootError> {
         let failed = |what: &str, error: std::io::Error| BootError::Boot(format!("cannot {what}: {error}"));
-        let config = EngineConfig::new(&context.config);
+        let config = EngineConfig { bodies: Bodies::Waited, ..EngineConfig::new(&context.config) };
         let (application, engine) = boot::boot(&mut context, loader, config)?;
         runtime.start()?;
         engine.wake_on(context.control.descriptor()).map_err(|error| failed("watch for signals", error))?;

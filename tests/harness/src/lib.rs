@@ -52,3 +52,26 @@ macro_rules! on_every_class {
         }
     )*};
 }
+
+/// As [`on_every_class!`], for the promises of classes that have a thread or a coroutine for each request.
+#[macro_export]
+macro_rules! on_waiting_classes {
+    ($($(#[$meta:meta])* fn $name:ident($class:ident: &str) $body:block)*) => {$(
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            fn check($class: &str) $body
+
+            #[test]
+            fn threads() {
+                check("threads");
+            }
+
+            #[test]
+            fn coro() {
+                check("coro");
+            }
+        }
+    )*};
+}
