@@ -1,6 +1,7 @@
 //! A request, as an application sees it.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -14,6 +15,8 @@ pub struct Request<'a> {
     pub(crate) head: &'a RequestHead,
     pub(crate) bytes: &'a [u8],
     pub(crate) body: &'a mut Body,
+    /// Where in `bytes` the body lies, if it came whole with the head and nobody has taken it.
+    pub(crate) in_place: Option<&'a mut Range<usize>>,
     pub(crate) peer: &'a Peer,
     pub(crate) server: &'a ServerAddress,
     pub(crate) started: Instant,
@@ -39,7 +42,7 @@ impl<'a> Request<'a> {
         peer: &'a Peer,
         server: &'a ServerAddress,
     ) -> Self {
-        Request { head, bytes, body, peer, server, started: Instant::now(), socket: None }
+        Request { head, bytes, body, in_place: None, peer, server, started: Instant::now(), socket: None }
     }
 
     /// The method, such as `GET`: a token.
@@ -85,12 +88,22 @@ impl<'a> Request<'a> {
 
     /// The body.
     pub fn body(&mut self) -> &mut Body {
+        if let Some(bytes) = self.take_body_in_place() {
+            *self.body = Body::from(bytes.to_vec());
+        }
         self.body
     }
 
     /// Takes the body out of the request, for applications that outlive the call with it.
     pub fn take_body(&mut self) -> Body {
-        std::mem::take(self.body)
+        std::mem::take(self.body())
+    }
+
+    /// Takes the body without a copy, in the buffer that it was read into, if it came whole with the head, as small ones
+    /// do. None otherwise; then [`body`](Self::body) has it.
+    pub fn take_body_in_place(&mut self) -> Option<&'a [u8]> {
+        let range = std::mem::take(&mut **self.in_place.as_mut()?);
+        self.bytes.get(range).filter(|bytes| !bytes.is_empty())
     }
 
     /// A descriptor of the client's socket, blocking, for applications that speak another protocol than HTTP on it, and

@@ -194,6 +194,21 @@ impl Response {
         Ok(())
     }
 
+    /// Gives a body that will be pulled and whose first piece is there already: it goes out together with the head.
+    ///
+    /// # Errors
+    /// [`ResponseError::NotStarted`].
+    pub fn stream_from(&mut self, first: &[u8], body: Box<dyn BodyStream>) -> Result<(), ResponseError> {
+        self.commit(None)?;
+        self.append(first);
+        if self.surplus > 0 {
+            // Nothing more of it would be sent, as for HEAD, or too much was sent already.
+            self.end();
+            return Ok(());
+        }
+        self.stream(body)
+    }
+
     /// Gives `length` bytes of an open file, from `offset` on, as the body; the kernel copies them (`sendfile`).
     /// `owner` is kept until they are sent, and dropped where the application runs.
     ///

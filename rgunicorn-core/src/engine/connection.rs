@@ -3,6 +3,7 @@
 //! Nothing here waits and nothing here calls an application. The [`Engine`](super::Engine) tells a connection what its
 //! descriptor is ready for; an [`Exchange`](super::Exchange) lends it to the application.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -93,6 +94,8 @@ pub(crate) struct Connection {
     decoder: Option<BodyDecoder>,
     spool: Spool,
     body: Body,
+    /// Where in the current message its body lies, if it came whole with the head and wasn't taken yet.
+    in_place: Range<usize>,
     /// The body of the current request, if the application reads it as it arrives.
     upload: Option<Arc<Upload>>,
     /// How much more may be skipped.
@@ -141,6 +144,7 @@ impl Connection {
             decoder: None,
             spool: Spool::default(),
             body: Body::default(),
+            in_place: 0..0,
             upload: None,
             skippable: 0,
             shared: false,
@@ -193,6 +197,7 @@ impl Connection {
             head: &self.head,
             bytes: self.input.get(self.begin..).unwrap_or(&[]),
             body: &mut self.body,
+            in_place: Some(&mut self.in_place),
             peer: &self.peer,
             server: &self.server,
             started: self.started,
@@ -273,6 +278,15 @@ impl Connection {
                 return self.complete(config, buffers, now);
             }
             self.begin_body(config, buffers)?;
+            if let BodyFraming::Length(length) = self.head.body
+                && let Ok(length) = usize::try_from(length)
+                && length <= self.input.len() - self.used
+            {
+                // It stays where it is for as long as the head does.
+                self.in_place = self.head.len..self.head.len + length;
+                self.used += length;
+                return self.complete(config, buffers, now);
+            }
         }
         if self.phase == Phase::Body {
             if self.decode(config)? {
@@ -482,6 +496,7 @@ impl Connection {
         self.begun = false;
         self.begin = self.used;
         self.body = Body::default();
+        self.in_place = 0..0;
         if self.begin == self.input.len() {
             self.input.clear();
             self.begin = 0;

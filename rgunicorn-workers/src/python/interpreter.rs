@@ -236,6 +236,25 @@ pub fn after_fork_in_child() {
     }
 }
 
+/// Runs `work`, which has nothing to do with Python, without the GIL.
+///
+/// [`Python::detach`] would not do in a coroutine: pyo3 counts the attachments of a thread, sets the count aside while it
+/// is detached, and puts it back at the end; but what other coroutines of the thread attach and detach meanwhile counts
+/// as well.
+pub(crate) fn detached<R>(_py: Python<'_>, work: impl FnOnce() -> R) -> R {
+    /// Takes the GIL back also where a panic passes.
+    struct Saved(*mut ffi::PyThreadState);
+    impl Drop for Saved {
+        fn drop(&mut self) {
+            // SAFETY: saved by this thread (or coroutine), which has let go of the GIL, and used only once.
+            unsafe { ffi::PyEval_RestoreThread(self.0) };
+        }
+    }
+    // SAFETY: attached; `work` doesn't use Python.
+    let _saved = Saved(unsafe { ffi::PyEval_SaveThread() });
+    work()
+}
+
 /// Has every thread's Python traceback written to `descriptor` when another process aborts this one, as the arbiter does
 /// with a worker that hangs.
 ///

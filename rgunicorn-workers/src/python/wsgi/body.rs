@@ -109,7 +109,15 @@ impl Answer {
             Answer::File(file, returned) => {
                 response.file(file.descriptor, file.offset, file.length, Box::new(returned))?;
             }
-            Answer::Stream(stream) => response.stream(stream)?,
+            Answer::Stream(mut stream) => match stream.first.take() {
+                Some(first) if first.as_bytes(py).len() < WORTH_KEEPING => {
+                    response.stream_from(first.as_bytes(py), stream)?;
+                }
+                first => {
+                    stream.first = first;
+                    response.stream(stream)?;
+                }
+            },
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ impl EnvironBuilder {
         if noted.upgrade && self.upgrades {
             upgrade::add_socket(&environ, request).map_err(fail)?;
         }
-        let input = Bound::new(py, Input::new(request.take_body())).map_err(fail)?;
+        let input = Bound::new(py, Input::of(py, request)).map_err(fail)?;
         environ.set_item(&self.strings.input, input).map_err(fail)?;
         Ok(environ)
     }

@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::{PyBufferError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice};
-use rgunicorn_core::app::Body;
+use rgunicorn_core::app::{Body, Request};
+
+use crate::python::interpreter::detached;
 
 /// Reads a [`Body`], which may still be arriving. May be kept, read and dropped by any thread, also after the response.
 #[pyclass(frozen, module = "rgunicorn")]
@@ -19,6 +21,8 @@ pub(super) struct Input {
 enum Reader {
     /// The request has no body, as most have none.
     Nothing,
+    /// It is here in one piece, and nothing of it was read: whoever asks for all of it gets the very object.
+    Whole(Py<PyBytes>),
     Idle(BufReader<Unhurried>),
     /// Somebody is reading, and may be waiting for the client.
     Busy,
@@ -35,17 +39,43 @@ impl Read for Unhurried {
 }
 
 impl Input {
-    pub(super) fn new(body: Body) -> Self {
+    /// Reads a request's body, which it takes.
+    pub(super) fn of(py: Python<'_>, request: &mut Request<'_>) -> Self {
+        match request.take_body_in_place() {
+            Some(bytes) => Input::whole(py, bytes),
+            None => Input::new(request.take_body()),
+        }
+    }
+
+    fn whole(py: Python<'_>, bytes: &[u8]) -> Self {
+        Input { reader: Mutex::new(Reader::Whole(PyBytes::new(py, bytes).unbind())) }
+    }
+
+    fn new(body: Body) -> Self {
         let reader = match body.remaining() {
             Some(0) => Reader::Nothing,
-            _ => Reader::Idle(BufReader::new(Unhurried(body))),
+            _ => Reader::Idle(reader(body)),
         };
         Input { reader: Mutex::new(reader) }
+    }
+
+    /// All of the body, if it is here in one piece and is asked for as a whole.
+    fn take_whole<'py>(&self, py: Python<'py>, most: u64) -> Option<Bound<'py, PyBytes>> {
+        let mut reader = self.reader();
+        match &*reader {
+            Reader::Whole(bytes) if bytes.as_bytes(py).len() as u64 <= most => {}
+            _ => return None,
+        }
+        match std::mem::replace(&mut *reader, Reader::Nothing) {
+            Reader::Whole(bytes) => Some(bytes.into_bound(py)),
+            _ => None,
+        }
     }
 
     /// Calls `work` with the reader, which nobody else has meanwhile. Not even its lock is held: it may have to wait.
     fn with<R>(
         &self,
+        py: Python<'_>,
         nothing: impl FnOnce() -> R,
         work: impl FnOnce(&mut BufReader<Unhurried>) -> PyResult<R>,
     ) -> PyResult<R> {
@@ -59,11 +89,12 @@ impl Input {
             }
         }
         let reader = {
-            let mut reader = self.reader();
-            match std::mem::replace(&mut *reader, Reader::Busy) {
+            let mut state = self.reader();
+            match std::mem::replace(&mut *state, Reader::Busy) {
                 Reader::Idle(reader) => reader,
+                Reader::Whole(bytes) => reader(Body::from(bytes.as_bytes(py).to_vec())),
                 Reader::Nothing => {
-                    *reader = Reader::Nothing;
+                    *state = Reader::Nothing;
                     return Ok(nothing());
                 }
                 Reader::Busy => {
@@ -84,7 +115,7 @@ impl Input {
 
     /// The next line of at most `limit` bytes, with its line feed; empty at the end.
     fn line(&self, py: Python<'_>, limit: u64) -> PyResult<Vec<u8>> {
-        self.with(Vec::new, |reader| {
+        self.with(py, Vec::new, |reader| {
             let mut line = Vec::new();
             loop {
                 let left = limit.saturating_sub(line.len() as u64);
@@ -97,13 +128,17 @@ impl Input {
     }
 }
 
+fn reader(body: Body) -> BufReader<Unhurried> {
+    BufReader::new(Unhurried(body))
+}
+
 /// Waits for the client, without the GIL, if that is all that is the matter.
 fn wait_or_fail(py: Python<'_>, reader: &BufReader<Unhurried>, error: io::Error) -> PyResult<()> {
     if error.kind() != io::ErrorKind::WouldBlock {
         return Err(error.into());
     }
     let body = &reader.get_ref().0;
-    py.detach(|| body.wait());
+    detached(py, || body.wait());
     Ok(())
 }
 
@@ -134,7 +169,7 @@ fn gather(py: Python<'_>, reader: &mut BufReader<Unhurried>, most: u64) -> PyRes
             return Ok(bytes);
         }
         // The body may be large and the client fast: others want to run as well.
-        py.detach(|| {});
+        detached(py, || {});
     }
 }
 
@@ -149,7 +184,11 @@ impl Input {
     fn read<'py>(&self, py: Python<'py>, size: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
         // Up to here, memory may be taken on trust.
         const LITTLE: u64 = 1024 * 1024;
+        if let Some(whole) = self.take_whole(py, limit(size)) {
+            return Ok(whole);
+        }
         self.with(
+            py,
             || PyBytes::new(py, b""),
             |reader| {
                 let body = &reader.get_ref().0;
@@ -172,6 +211,7 @@ impl Input {
     fn read1<'py>(&self, py: Python<'py>, size: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
         let most = usize::try_from(limit(size)).unwrap_or(usize::MAX);
         self.with(
+            py,
             || PyBytes::new(py, b""),
             |reader| loop {
                 match reader.fill_buf() {
@@ -265,8 +305,8 @@ mod tests {
     use crate::python::testing::{attached, run};
 
     /// Executes `code` with `input`, and returns its name space.
-    fn with_input<'py>(py: Python<'py>, body: &[u8], code: &str) -> Bound<'py, PyDict> {
-        let input = Bound::new(py, Input::new(Body::from(body.to_vec()))).unwrap();
+    fn with_input<'py>(py: Python<'py>, input: Input, code: &str) -> Bound<'py, PyDict> {
+        let input = Bound::new(py, input).unwrap();
         let space = run(py, &format!("def go(input):\n{}\n    return locals()", indented(code))).unwrap();
         space.get_item("go").unwrap().unwrap().call1((input,)).unwrap().cast_into().unwrap()
     }
@@ -275,8 +315,22 @@ mod tests {
         code.lines().map(|line| format!("    {line}\n")).collect()
     }
 
+    /// The same whether the body was read in one piece with the head or not.
     fn check(body: &[u8], code: &str) {
-        attached(|py| drop(with_input(py, body, code)));
+        attached(|py| {
+            drop(with_input(py, Input::new(Body::from(body.to_vec())), code));
+            drop(with_input(py, Input::whole(py, body), code));
+        });
+    }
+
+    #[test]
+    fn a_body_asked_for_as_a_whole_is_read_once() {
+        attached(|py| {
+            let input = Bound::new(py, Input::whole(py, b"all of it")).unwrap();
+            let read = |size: Option<i64>| input.get().read(py, size).unwrap();
+            assert_eq!(read(Some(9)).as_bytes(), b"all of it");
+            assert_eq!(read(None).as_bytes(), b"");
+        });
     }
 
     #[test]
