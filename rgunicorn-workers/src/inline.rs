@@ -8,6 +8,11 @@ use rgunicorn_core::worker::{BootError, Control, Exit, Stop, Worker, WorkerConte
 
 use crate::boot;
 
+/// A call of the application that takes less than this is a fast one: so, it is supposed, will be the next.
+const FAST: Duration = Duration::from_micros(200);
+/// How long an answer may be kept to be sent with others.
+const HELD: Duration = Duration::from_micros(500);
+
 /// A worker whose only thread does everything.
 pub(crate) struct Inline {
     application: Box<dyn Application>,
@@ -65,11 +70,27 @@ impl Inline {
     }
 
     /// Gives each connection that waits for the application its turn.
+    ///
+    /// Where many wait and each is answered fast, a few answers are sent at once: a client, or a proxy, that has to be woken
+    /// up for every single one costs the worker more than the sending. None is kept for longer than `HELD`, but for a call
+    /// that takes longer than those before it.
     fn answer(&mut self) {
+        let mut holding = None;
         for _ in 0..self.engine.queued() {
-            let Some(mut exchange) = self.engine.next() else { return };
+            let Some(mut exchange) = self.engine.next() else { break };
+            if holding.is_some() && self.engine.queued() > 0 {
+                exchange.hold();
+            }
+            let before = self.engine.now();
             let advanced = exchange.advance(&*self.application);
             self.engine.give_back(exchange);
+            let now = self.engine.now();
+            let fast = now.duration_since(before) < FAST;
+            let since = holding.filter(|since| fast && now.duration_since(*since) < HELD);
+            if since.is_none() {
+                self.engine.send_held();
+            }
+            holding = fast.then(|| since.unwrap_or(now));
             self.context.slot.notify();
             if let Err(code) = advanced {
                 self.end_for(Exit::Application(code));
@@ -84,9 +105,10 @@ impl Inline {
             }
             // The others keep their places; a stop is heeded between two of them.
             if Control::stop_has_come() {
-                return;
+                break;
             }
         }
+        self.engine.send_held();
     }
 
     fn end_for(&mut self, exit: Exit) {

@@ -486,7 +486,12 @@ impl Response {
 
     /// Whether all of it is in memory, and less than `most`, so that it may as well be sent with the next response.
     pub(crate) fn can_wait(&self, most: usize) -> bool {
-        self.body.is_none() && !self.output.holds_files() && self.output.in_memory() < most
+        self.body.is_none() && self.is_small(most)
+    }
+
+    /// Whether what there is of it is in memory, and less than `most`.
+    pub(crate) fn is_small(&self, most: usize) -> bool {
+        !self.output.holds_files() && self.output.in_memory() < most
     }
 
     /// Whether something of the application's would be dropped with it.

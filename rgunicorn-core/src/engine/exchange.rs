@@ -15,6 +15,8 @@ pub struct Exchange {
     pub(crate) key: usize,
     pub(crate) connection: Box<Connection>,
     pub(crate) outcome: Outcome,
+    /// A small response may wait for others.
+    pub(crate) holding: bool,
 }
 
 /// What [`Exchange::advance`] came to.
@@ -24,6 +26,8 @@ pub(crate) enum Outcome {
     Pending,
     /// The response is all in the kernel, or in an output that the next response will follow.
     Complete,
+    /// Nothing of it was sent yet: it waits for [`Engine::send_held`](super::Engine::send_held).
+    Held,
     /// The client must take something first.
     Blocked,
     /// There is more to pull.
@@ -83,6 +87,10 @@ impl Exchange {
                     self.outcome = Outcome::Complete;
                     return exit;
                 }
+                if self.holding && self.connection.response.is_small(Self::GATHER) {
+                    self.outcome = Outcome::Held;
+                    return exit;
+                }
             }
             Phase::Responding => {}
             // The client is gone: what is held of the application's is dropped here, where it runs.
@@ -106,6 +114,12 @@ impl Exchange {
         self.connection.has_more_input()
             && self.connection.response.leaves_connection_usable()
             && self.connection.response.can_wait(Self::GATHER)
+    }
+
+    /// Has [`advance`](Self::advance) keep a small response back, for
+    /// [`Engine::send_held`](super::Engine::send_held) to send it with others.
+    pub fn hold(&mut self) {
+        self.holding = true;
     }
 
     /// Sends, and pulls what can be sent.

@@ -89,6 +89,8 @@ pub struct Engine {
     stirred: VecDeque<usize>,
     /// Connections whose descriptors may have more than their share of the last turn.
     again: Vec<usize>,
+    /// Connections whose responses were held back.
+    held: Vec<usize>,
     timers: Timers,
     buffers: Buffers,
     access: Option<AccessLog>,
@@ -121,6 +123,7 @@ impl Engine {
             ready: VecDeque::new(),
             stirred: VecDeque::new(),
             again: Vec::new(),
+            held: Vec::new(),
             timers: Timers::default(),
             buffers: Buffers::default(),
             access,
@@ -270,7 +273,7 @@ impl Engine {
                 if connection.has_upload() {
                     self.lend_upload(key, &mut connection);
                 }
-                return Some(Exchange { key, connection, outcome: Outcome::Pending });
+                return Some(Exchange { key, connection, outcome: Outcome::Pending, holding: false });
             }
         }
         None
@@ -297,9 +300,9 @@ impl Engine {
 
     /// Takes back what [`next`](Self::next) gave.
     pub fn give_back(&mut self, exchange: Exchange) {
-        // The application may have taken long; what is waited for next begins now.
+        // The application may have taken long: that is not to be taken out of the client's time.
         self.now = Instant::now();
-        let Exchange { key, mut connection, outcome } = exchange;
+        let Exchange { key, mut connection, outcome, .. } = exchange;
         let Some(place) = self.places.get_mut(key) else { return };
         connection.readable |= std::mem::take(&mut place.readable);
         connection.read_closed |= std::mem::take(&mut place.read_closed);
@@ -312,10 +315,9 @@ impl Engine {
             connection.parked = None;
         }
         place.connection = Some(connection);
-        // The application may have taken long: that is not to be taken out of the client's time.
-        self.now = Instant::now();
         match outcome {
             Outcome::Complete => self.finish(key),
+            Outcome::Held => self.held.push(key),
             Outcome::Broken => self.abort(key),
             Outcome::Blocked => {
                 // It may have become writable in the meantime.
@@ -328,6 +330,21 @@ impl Engine {
             Outcome::Parked => self.rest(key, writable),
             Outcome::Yielded | Outcome::Pending => self.enqueue(key),
         }
+    }
+
+    /// Sends the responses that were [held](Exchange::hold) back. To be called before anything may take long.
+    ///
+    /// One after the other they cost less than each by itself: the first wakes up whoever takes them, and the others find it
+    /// awake.
+    pub fn send_held(&mut self) {
+        for key in std::mem::take(&mut self.held) {
+            self.progress(key);
+        }
+    }
+
+    /// When the turn began, or the last exchange of it was given back.
+    pub fn now(&self) -> Instant {
+        self.now
     }
 
     /// Gets on with a connection as far as possible without the application.
@@ -599,9 +616,9 @@ impl Engine {
         std::mem::take(&mut self.woken)
     }
 
-    /// How many requests were answered, to their end or to that of their connection.
+    /// How many requests were answered, to their end or to that of their connection; held answers are.
     pub fn requests(&self) -> u64 {
-        self.requests
+        self.requests + self.held.len() as u64
     }
 
     /// The access log, to reopen it.

@@ -237,7 +237,7 @@ impl Engine {
         if self.draining {
             connection.response.end_connection();
         }
-        Some(Exchange { key: ticket.key, connection, outcome: Outcome::Broken })
+        Some(Exchange { key: ticket.key, connection, outcome: Outcome::Broken, holding: false })
     }
 
     /// Gets on with an exchange that was parked just now.

@@ -109,6 +109,7 @@ impl Drop for Host {
 }
 
 fn turn(mut engine: Engine, site: &Site, stopped: &AtomicBool) {
+    let mut hold = false;
     while !engine.is_drained() {
         if stopped.load(Ordering::Relaxed) {
             engine.drain(true);
@@ -117,10 +118,16 @@ fn turn(mut engine: Engine, site: &Site, stopped: &AtomicBool) {
         engine.process();
         for _ in 0..engine.queued() {
             if let Some(mut exchange) = engine.next() {
+                // Every other one, so that each test meets both.
+                hold = !hold;
+                if hold {
+                    exchange.hold();
+                }
                 exchange.advance(site).unwrap();
                 engine.give_back(exchange);
             }
         }
+        engine.send_held();
     }
 }
 
