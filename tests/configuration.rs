@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
-use rgunicorn_harness::{Builder, Server, examples, on_every_class};
+use rgunicorn_harness::{Builder, Server, application, examples, on_every_class};
 
 fn build() -> Builder {
     Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
@@ -148,9 +148,10 @@ fn the_fault_of_a_broken_file_is_said_once() {
 on_every_class! {
     fn the_configuration_file_that_people_have_works_unchanged(class: &str) {
         let file = examples().join("gunicorn-cfg.py");
+        let application = if class == "asgi" { "fastapi_app:app" } else { "run:app" };
         let server = build().no_bind().directory(examples()).env("BIND", "127.0.0.1:0")
-            .args(["-c"]).args([file]).args(["-k", class, "run:app"]).start();
-        assert_eq!(server.connect().get("/").text(), "Hello from rgunicorn\n");
+            .args(["-c"]).args([file]).args(["-k", class, application]).start();
+        assert!(server.connect().get("/").text().contains("Hello from "));
         server.wait_for_log("] \"GET / HTTP/1.1\" 200 ");
     }
 
@@ -166,8 +167,7 @@ on_every_class! {
     fn modules_are_found_where_the_server_was_started_and_where_it_went(class: &str) {
         let file = directory(&[("shared.py", "ANSWER = b'from the start'\n"), (
             "site/there.py",
-            "import shared\n\ndef app(environ, start_response):\n    start_response('200 OK', [])\n    \
-             return [shared.ANSWER]\n",
+            &format!("import shared\n\n{}", application("shared.ANSWER")),
         )]);
         for preload in [&[][..], &["--preload"]] {
             let server = build().directory(file.path()).args(["--chdir", "site", "-k", class])
@@ -179,8 +179,10 @@ on_every_class! {
     fn what_a_file_does_to_the_environment_shows_in_the_application(class: &str) {
         let file = directory(&[("conf.py", "import os\nos.environ['ADDED'] = 'yes'\ndel os.environ['DELETED']\n"), (
             "seen.py",
-            "import os\nSEEN = f\"{os.environ.get('ADDED')} {os.environ.get('DELETED')}\"\n\n\
-             def app(environ, start_response):\n    start_response('200 OK', [])\n    return [SEEN.encode()]\n",
+            &format!(
+                "import os\nSEEN = f\"{{os.environ.get('ADDED')}} {{os.environ.get('DELETED')}}\"\n\n{}",
+                application("SEEN.encode()")
+            ),
         )]);
         for preload in [&[][..], &["--preload"]] {
             let server = build().directory(file.path()).env("DELETED", "no").args(["-c", "conf.py", "-k", class])
@@ -192,8 +194,7 @@ on_every_class! {
     fn the_environment_and_the_file_name_the_application(class: &str) {
         let file = directory(&[("conf.py", "wsgi_app = 'named:app'\nraw_env = ['GREETING=from the file']\n"), (
             "named.py",
-            "import os\n\ndef app(environ, start_response):\n    start_response('200 OK', [])\n    \
-             return [os.environ['GREETING'].encode()]\n",
+            &format!("import os\n\n{}", application("os.environ['GREETING'].encode()")),
         )]);
         let server = build().directory(file.path()).args(["-c", "conf.py", "-k", class]).start();
         assert_eq!(server.connect().get("/").text(), "from the file");

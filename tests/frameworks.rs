@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use rgunicorn_harness::{Server, examples, on_every_class, python, repository};
+use rgunicorn_harness::{Server, examples, on_wsgi_classes, python, repository};
 
 /// Runs a Python script with the server's address; it asserts what it expects.
 fn ask(server: &Server, script: &str) {
@@ -19,7 +19,7 @@ fn example(class: &str, application: &str) -> Server {
     server
 }
 
-on_every_class! {
+on_wsgi_classes! {
     fn plain_wsgi(class: &str) {
         assert_eq!(example(class, "run:app").connect().get("/").text(), "Hello from rgunicorn\n");
     }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use rgunicorn_harness::{Client, Server, on_every_class};
+use rgunicorn_harness::{Client, Server, application, on_every_class};
 
 fn server(class: &str, arguments: &[&str]) -> Server {
     let binary = env!("CARGO_BIN_EXE_rgunicorn");
@@ -138,14 +138,12 @@ on_every_class! {
     fn hup_brings_new_code_and_new_settings(class: &str) {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
-        let application = |answer: &str| format!(
-            "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{answer}']\n");
         file("site.conf.py", "workers = 1\n");
-        file("changing.py", &application("old"));
+        file("changing.py", &application("b'old'"));
         let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).directory(directory.path())
             .args(["-k", class, "-c", "site.conf.py", "changing:app"]).start();
         assert_eq!(server.connect().get("/").text(), "old");
-        file("changing.py", &application("new one"));
+        file("changing.py", &application("b'new one'"));
         file("site.conf.py", "workers = 3\n");
         server.signal(Signal::SIGHUP);
         server.wait_for_workers(3);
@@ -155,7 +153,7 @@ on_every_class! {
     fn hup_with_something_broken_keeps_the_old_workers(class: &str) {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
-        let good = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'good']\n";
+        let good = &application("b'good'");
         file("conf.py", "workers = 2\n");
         file("changing.py", good);
         let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).directory(directory.path())

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
-use rgunicorn_harness::{Response, Server, on_every_class};
+use rgunicorn_harness::{Response, Server, on_wsgi_classes};
 
 fn server(class: &str, application: &str) -> Server {
     Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-k", class, application]).start()
@@ -12,7 +12,7 @@ fn get(server: &Server, target: &str) -> Response {
     server.connect().get(target)
 }
 
-on_every_class! {
+on_wsgi_classes! {
     fn the_environ_is_complete(class: &str) {
         let server = server(class, "promises:app");
         let request = "POST /environ/%C3%A9t%C3%A9?a=%20b HTTP/1.1\r\nHost: example.test:81\r\nContent-Type: text/plain\r\n\

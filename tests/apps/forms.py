@@ -1,7 +1,10 @@
 """An application under every form of name that MODULE:VARIABLE can have."""
 
+from either import Either
+
 
 def answering(answer):
+    @Either
     def app(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [answer.encode()]

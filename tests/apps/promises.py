@@ -1,7 +1,7 @@
 """The application of the end-to-end tests: a small answer for each promise that a server makes.
 
 `app` is checked by wsgiref.validate on every request; `raw` is the same without the check, for answers that break the
-rules on purpose.
+rules on purpose. Both may be called as ASGI applications as well.
 """
 
 import hashlib
@@ -12,6 +12,8 @@ import threading
 import time
 from urllib.parse import parse_qs
 from wsgiref.validate import validator
+
+from either import Either
 
 TEXT = [("Content-Type", "text/plain")]
 closed = []
@@ -417,6 +419,7 @@ ROUTES = {
 }
 
 
+@Either
 def raw(environ, start_response):
     global hits
     hits += 1
@@ -424,4 +427,4 @@ def raw(environ, start_response):
     return handler(environ, start_response)
 
 
-app = validator(raw)
+app = Either(validator(raw))

@@ -67,12 +67,18 @@ impl WorkerClass for Asgi {
         }
         let application = self.loader.load_object(&context)?;
         let access = AccessLog::open(&context.config).map_err(|error| BootError::Boot(error.to_string()))?;
-        let application =
+        let mut application =
             AsgiApplication::boot(&application, self.kind, &context.config, context.slot.clone())?;
+        if let Some(access) = &access {
+            application.want_variables(access.variables());
+        }
+        let mut engine_config = EngineConfig::new(&context.config);
+        if !application.is_wsgi() {
+            engine_config.bodies = Bodies::Polled;
+        }
         // Not before: a worker that watches a listener is woken up in place of one that could answer.
         let listeners = std::mem::take(&mut context.listeners);
-        let config = EngineConfig { bodies: Bodies::Polled, ..EngineConfig::new(&context.config) };
-        let engine = Engine::new(listeners, config, access)
+        let engine = Engine::new(listeners, engine_config, access)
             .map_err(|error| BootError::Boot(format!("cannot start the engine: {error}")))?;
         engine
             .wake_on(context.control.descriptor())

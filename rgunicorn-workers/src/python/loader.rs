@@ -13,7 +13,7 @@ use rgunicorn_core::worker::{BootError, WorkerContext};
 use super::environment::{Environment, EnvironmentError};
 use super::interpreter::{self, Startup};
 use super::wsgi::{WsgiApplication, WsgiSettings};
-use super::{error_log, failure, greenlets, load};
+use super::{asgi, error_log, failure, greenlets, load};
 
 /// How long an ending worker may spend in the application's exit handlers, and waiting for its threads.
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
@@ -130,7 +130,11 @@ impl Hooks for WsgiLoader {
 
     fn preload(&self, config: &Config) -> Result<(), BootError> {
         // A library that patches the standard library does so before the application is imported, here as well.
-        let patched = self.start(config).and_then(|()| greenlets::patch_for(&config.worker_class));
+        let class = config.worker_class.as_str();
+        let patched = self
+            .start(config)
+            .and_then(|()| greenlets::patch_for(class))
+            .and_then(|()| asgi::import_for(class));
         let application = patched.and_then(|()| self.import(config));
         // The arbiter waits most of the time: threads that the application has started may run then.
         interpreter::release();

@@ -10,68 +10,72 @@ mod server;
 pub use client::{Client, Response};
 pub use server::{Builder, Server, examples, python, repository};
 
+/// The text of a module with an application, for any class, that answers with the value of a Python expression.
+pub fn application(answer: &str) -> String {
+    format!(
+        "\
+def app(*call):
+    if len(call) == 2:
+        call[1]('200 OK', [])
+        return [{answer}]
+    return asgi(*call)
+
+
+async def asgi(scope, receive, send):
+    if scope['type'] == 'http':
+        await send({{'type': 'http.response.start', 'status': 200}})
+        await send({{'type': 'http.response.body', 'body': {answer}}})
+"
+    )
+}
+
 /// Makes tests out of functions that take the name of a worker class: one a function and class.
+///
+/// The application must be one of WSGI and of ASGI, as those of `tests/apps` with `either.py` and [`application`] are.
 #[macro_export]
 macro_rules! on_every_class {
-    ($($(#[$meta:meta])* fn $name:ident($class:ident: &str) $body:block)*) => {$(
-        $(#[$meta])*
-        mod $name {
-            use super::*;
+    ($($tests:tt)*) => {
+        $crate::on_classes! { [sync event threads coro asgi gevent eventlet tornado] $($tests)* }
+    };
+}
 
-            fn check($class: &str) $body
-
-            #[test]
-            fn sync() {
-                check("sync");
-            }
-
-            #[test]
-            fn event() {
-                check("event");
-            }
-
-            #[test]
-            fn threads() {
-                check("threads");
-            }
-
-            #[test]
-            fn coro() {
-                check("coro");
-            }
-
-            #[test]
-            fn gevent() {
-                check("gevent");
-            }
-
-            #[test]
-            fn eventlet() {
-                check("eventlet");
-            }
-        }
-    )*};
+/// As [`on_every_class!`], for the promises to WSGI applications.
+#[macro_export]
+macro_rules! on_wsgi_classes {
+    ($($tests:tt)*) => {
+        $crate::on_classes! { [sync event threads coro gevent eventlet tornado] $($tests)* }
+    };
 }
 
 /// As [`on_every_class!`], for the promises of classes that have a thread or a coroutine for each request.
 #[macro_export]
 macro_rules! on_waiting_classes {
-    ($($(#[$meta:meta])* fn $name:ident($class:ident: &str) $body:block)*) => {$(
+    ($($tests:tt)*) => { $crate::on_classes! { [threads coro] $($tests)* } };
+}
+
+/// As [`on_every_class!`], for the classes that are named first.
+#[macro_export]
+macro_rules! on_classes {
+    ($classes:tt $($(#[$meta:meta])* fn $name:ident($class:ident: &str) $body:block)*) => {$(
         $(#[$meta])*
         mod $name {
             use super::*;
 
             fn check($class: &str) $body
 
-            #[test]
-            fn threads() {
-                check("threads");
-            }
+            $crate::tests_of_classes! { $classes }
+        }
+    )*};
+}
 
-            #[test]
-            fn coro() {
-                check("coro");
-            }
+/// A test a class, of a function `check`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! tests_of_classes {
+    ([$($class:ident)*]) => {$(
+        #[test]
+        fn $class() {
+            check(stringify!($class));
         }
     )*};
 }

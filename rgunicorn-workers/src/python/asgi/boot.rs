@@ -2,18 +2,22 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use rgunicorn_core::app::Application;
 use rgunicorn_core::config::Config;
 use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::worker::{BootError, Exit, WorkerError};
 
 use super::server::Server;
 use crate::python::turns::Serving;
+use crate::python::wsgi::{WsgiApplication, WsgiSettings};
 use crate::python::{failure, load};
 
 /// An application that has been started up, with its event loop.
 #[derive(Debug)]
 pub(crate) struct AsgiApplication {
     application: Py<PyAny>,
+    /// An application of WSGI in its place, until it is served.
+    wsgi: Option<WsgiApplication>,
     /// `serve.py`.
     module: Py<PyModule>,
     runner: Py<PyAny>,
@@ -21,6 +25,8 @@ pub(crate) struct AsgiApplication {
     /// The lifespan's state.
     state: Py<PyDict>,
     beat: Py<PyAny>,
+    /// Names of variables that the access log asks for.
+    log_variables: Vec<String>,
 }
 
 /// What an application is, before it is one of ASGI.
@@ -30,6 +36,26 @@ pub(crate) enum Kind {
     Asgi,
     /// One of tornado's, or of WSGI.
     Tornado,
+}
+
+/// What `--preload` does in the arbiter for the class that is asked for by this name: imports what its loop is made of,
+/// which a worker's user may not be allowed to read.
+///
+/// # Errors
+/// [`BootError::Boot`] when it isn't there.
+pub(crate) fn import_for(class: &str) -> Result<(), BootError> {
+    let sources: &[&str] = match class {
+        _ if class.contains("tornado") => &[include_str!("serve.py"), include_str!("tornado.py")],
+        _ if class.contains("asgi") || class.contains("uvicorn") => &[include_str!("serve.py")],
+        _ => return Ok(()),
+    };
+    Python::attach(|py| {
+        let import = |source| load::helper(py, source, "rgunicorn_asgi")?.call_method0("prepare");
+        sources
+            .iter()
+            .try_for_each(|source| import(source).map(drop))
+            .map_err(|error| BootError::Boot(failure::problem(py, &error)))
+    })
 }
 
 /// How often the heart beats, in seconds, while the application starts up or shuts down.
@@ -58,33 +84,55 @@ impl AsgiApplication {
                     (load::helper(py, include_str!("tornado.py"), "rgunicorn_tornado").map_err(boot)?, "off")
                 }
             };
-            let application = adapter.call_method1("adapt", (application,)).map_err(boot)?;
+            let mut wsgi = None;
+            let adapted = adapter.call_method1("adapt", (application,)).map_err(boot)?;
+            if adapted.is_none() {
+                let settings = WsgiSettings::from(config);
+                let made = WsgiApplication::new(py, application.clone_ref(py), settings);
+                wsgi = Some(made.map_err(boot)?);
+            }
             let state = PyDict::new(py);
             let beat =
                 PyCFunction::new_closure(py, None, None, move |_: &Bound<'_, PyTuple>, _| slot.notify())
                     .map_err(boot)?;
-            let arguments = (&runner, &application, lifespan, &state, &beat, BEAT);
+            let arguments = (&runner, &adapted, lifespan, &state, &beat, BEAT);
             let lifespan = module.call_method1("boot", arguments).map_err(boot)?;
             Ok(AsgiApplication {
-                application: application.unbind(),
+                application: adapted.unbind(),
+                wsgi,
                 module: module.unbind(),
                 runner: runner.unbind(),
                 lifespan: lifespan.unbind(),
                 state: state.unbind(),
                 beat: beat.into_any().unbind(),
+                log_variables: Vec::new(),
             })
         })
+    }
+
+    /// Whether the application is one of WSGI, and called when its body is all there.
+    pub(crate) fn is_wsgi(&self) -> bool {
+        self.wsgi.is_some()
+    }
+
+    /// Names of variables that the access log asks for.
+    pub(crate) fn want_variables(&mut self, names: &[String]) {
+        match &mut self.wsgi {
+            Some(wsgi) => wsgi.want_variables(names),
+            None => self.log_variables = names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        }
     }
 
     /// Serves until the worker is to leave.
     ///
     /// # Errors
     /// When the event loop fails.
-    pub(crate) fn serve(&self, serving: Serving) -> Result<Exit, WorkerError> {
+    pub(crate) fn serve(&mut self, serving: Serving) -> Result<Exit, WorkerError> {
+        let (wsgi, variables) = (self.wsgi.take(), std::mem::take(&mut self.log_variables));
         Python::attach(|py| {
             let serve = || {
                 let (application, state) = (self.application.clone_ref(py), self.state.clone_ref(py));
-                let server = Bound::new(py, Server::new(py, application, state, serving)?)?;
+                let server = Bound::new(py, Server::new(py, application, wsgi, state, serving, variables)?)?;
                 let served = self.module.bind(py).call_method1("serve", (&self.runner, &server));
                 let ended = self.end(py);
                 served.and(ended).map(|()| server.get().exit())

@@ -8,6 +8,7 @@
 //! | [`cycle`] | one HTTP request: its `receive` and `send` |
 //! | [`websocket`] | one WebSocket, likewise |
 //! | [`scope`] | the dictionary that describes a request; [`header_names`] its constant parts |
+//! | [`log_variables`] | what the access log may ask for |
 //! | [`message`] | what an application sends, taken apart |
 //! | [`awaitable`] | what `receive` and `send` return where nothing must be waited for |
 //! | `tornado.py` | tornado's applications as ASGI applications |
@@ -21,6 +22,7 @@ mod boot;
 mod conversation;
 mod cycle;
 mod header_names;
+mod log_variables;
 mod message;
 mod scope;
 mod server;
@@ -28,7 +30,7 @@ mod websocket;
 
 use std::sync::{Mutex, MutexGuard};
 
-pub(crate) use boot::{AsgiApplication, Kind};
+pub(crate) use boot::{AsgiApplication, Kind, import_for};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())

@@ -14,6 +14,18 @@ class Problem(Exception):
     """Something that a sentence explains better than a traceback."""
 
 
+def prepare():
+    """Imports what else is imported only when it is needed."""
+    import concurrent.futures.thread  # noqa: F401
+    import contextvars  # noqa: F401
+    import http  # noqa: F401
+
+    try:
+        import uvloop  # noqa: F401
+    except ImportError:
+        pass
+
+
 def make_runner(choice):
     """An event loop of this kind that isn't running yet: `auto` is uvloop where it is installed."""
     factory = asyncio.new_event_loop

@@ -22,11 +22,12 @@ use rgunicorn_core::worker::Exit;
 
 use super::awaitable::Done;
 use super::cycle::Cycle;
-use super::lock;
 use super::scope::{Kind, ScopeBuilder};
 use super::websocket::WebSocket;
+use super::{lock, log_variables};
 use crate::python::failure;
 use crate::python::turns::{Serving, Turns};
+use crate::python::wsgi::WsgiApplication;
 
 /// What the callback and the conversations share.
 pub(super) struct Shared {
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     /// `200 OK` and the like, by the standard library's list; index 0 is 100.
     status_lines: Vec<Option<Box<[u8]>>>,
     done: Py<Done>,
+    /// What the access log asks for.
+    log_variables: Vec<String>,
     /// Conversations whose application waits for something: a task that nobody else holds must not be lost.
     waiting: Mutex<HashMap<Ticket, Talk>>,
     /// Tasks that have not ended.
@@ -232,14 +235,18 @@ impl Talk {
 #[pyclass(frozen, module = "rgunicorn")]
 pub(super) struct Server {
     shared: Arc<Shared>,
+    /// An application of WSGI, which is called in place of one of ASGI.
+    wsgi: Option<WsgiApplication>,
 }
 
 impl Server {
     pub(super) fn new(
         py: Python<'_>,
         application: Py<PyAny>,
+        wsgi: Option<WsgiApplication>,
         state: Py<PyDict>,
         serving: Serving,
+        log_variables: Vec<String>,
     ) -> PyResult<Self> {
         let shared = Shared {
             scopes: ScopeBuilder::new(py, &serving.config, state)?,
@@ -247,12 +254,13 @@ impl Server {
             application,
             status_lines: status_lines(py)?,
             done: Py::new(py, Done)?,
+            log_variables,
             waiting: Mutex::default(),
             tasks: AtomicUsize::new(0),
             turning: AtomicBool::new(false),
             python: OnceLock::new(),
         };
-        Ok(Server { shared: Arc::new(shared) })
+        Ok(Server { shared: Arc::new(shared), wsgi })
     }
 
     /// How the worker has ended.
@@ -307,6 +315,10 @@ impl Server {
             Ok(scope) => scope,
             Err(error) => return Err((error, Some(Box::new(exchange)))),
         };
+        if !shared.log_variables.is_empty() {
+            let (request, response) = exchange.lend();
+            log_variables::note(&shared.log_variables, &request, response);
+        }
         let started = match opening {
             Opening::Good { accept, deflate } => {
                 let most = shared.turns.config().websocket_max_message_size;
@@ -351,6 +363,12 @@ impl Server {
     }
 
     fn dispatch(&self, py: Python<'_>, mut exchange: Exchange) {
+        if let Some(wsgi) = &self.wsgi {
+            if let Err(code) = exchange.advance(wsgi) {
+                self.shared.exit(py, code);
+            }
+            return self.shared.give_back(py, exchange);
+        }
         match exchange.occasion() {
             Occasion::Request => self.start(py, exchange),
             Occasion::Pull => {

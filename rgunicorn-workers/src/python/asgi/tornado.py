@@ -1,4 +1,4 @@
-"""tornado's applications, and WSGI applications in tornado's loop, as ASGI applications. Executed by boot.rs."""
+"""tornado's applications as ASGI applications. Executed by boot.rs."""
 
 import asyncio
 
@@ -7,15 +7,26 @@ class Problem(Exception):
     """Something that a sentence explains better than a traceback."""
 
 
-def adapt(application):
-    """An ASGI application that does what tornado's own server would have this one do."""
+def prepare():
+    """Imports tornado, as far as it is there: who asks for it is told where it is needed."""
     try:
-        from tornado import httputil, wsgi
+        import tornado.httputil  # noqa: F401
+    except ImportError:
+        pass
+
+
+def adapt(application):
+    """An ASGI application that does what tornado's own server would have this one do; None where it is one of WSGI."""
+    try:
+        from tornado import httputil
     except ImportError as error:
         raise Problem(
             f"worker_class tornado needs a library that can't be imported ({error}): pip install tornado;"
             " class coro runs WSGI applications and needs none"
         ) from None
+
+    if not isinstance(application, httputil.HTTPServerConnectionDelegate):
+        return None
 
     class Connection(httputil.HTTPConnection):
         """What tornado writes its response to: messages, sent one after the other."""
@@ -68,8 +79,6 @@ def adapt(application):
                 callback, self.close_callback = self.close_callback, None
                 callback()
 
-    container = None if isinstance(application, httputil.HTTPServerConnectionDelegate) else wsgi.WSGIContainer(application)
-
     async def asgi(scope, receive, send):
         if scope["type"] != "http":
             await send({"type": "websocket.close"})
@@ -80,15 +89,11 @@ def adapt(application):
         headers = httputil.HTTPHeaders()
         for name, value in scope["headers"]:
             headers.add(name.decode("latin-1"), value.decode("latin-1"))
-        if container is None:
-            delegate = application.start_request(None, connection)
-            await maybe(delegate.headers_received(line, headers))
-            async for chunk in chunks(receive):
-                await maybe(delegate.data_received(chunk))
-            delegate.finish()
-        else:
-            body = b"".join([chunk async for chunk in chunks(receive)])
-            container(httputil.HTTPServerRequest(start_line=line, headers=headers, body=body, connection=connection))
+        delegate = application.start_request(None, connection)
+        await maybe(delegate.headers_received(line, headers))
+        async for chunk in chunks(receive):
+            await maybe(delegate.data_received(chunk))
+        delegate.finish()
         watcher = asyncio.ensure_future(connection.watch(receive))
         try:
             await connection.send_all(send)
