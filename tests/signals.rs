@@ -2,64 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use rgunicorn_harness::{Client, Server, application, on_every_class};
+use rgunicorn_harness::{Client, Load, Server, application, on_every_class};
 
 fn server(class: &str, arguments: &[&str]) -> Server {
     let binary = env!("CARGO_BIN_EXE_rgunicorn");
     Server::build(binary).args(["-k", class, "promises:raw"]).args(arguments).start()
-}
-
-/// Clients that go on asking until they are told to stop: half of them each request on a connection of its own, half on
-/// one connection for as long as the server keeps it.
-struct Load {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
-    clients: Vec<JoinHandle<Vec<String>>>,
-}
-
-impl Load {
-    fn start(port: u16, clients: usize) -> Load {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let clients = (0..clients)
-            .map(|number| {
-                let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-                let connection = if number % 2 == 0 { "close" } else { "keep-alive" };
-                let request = format!("GET / HTTP/1.1\r\nHost: t\r\nConnection: {connection}\r\n\r\n");
-                std::thread::spawn(move || {
-                    let (mut failures, mut kept) = (Vec::new(), None);
-                    while !stop.load(Ordering::Relaxed) {
-                        let mut client = kept.take().unwrap_or_else(|| Client::connect(port));
-                        let sent = client.try_send(&request);
-                        match sent.and_then(|()| client.read_response(false)) {
-                            Ok(response) if response.status == 200 && response.whole => {
-                                answered.fetch_add(1, Ordering::Relaxed);
-                                kept =
-                                    (response.header("Connection") == Some("keep-alive")).then_some(client);
-                            }
-                            other => failures.push(format!("{connection}: {other:?}")),
-                        }
-                    }
-                    failures
-                })
-            })
-            .collect();
-        Load { stop, answered, clients }
-    }
-
-    fn answered(&self) -> usize {
-        self.answered.load(Ordering::Relaxed)
-    }
-
-    fn stop(self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.clients.into_iter().flat_map(|client| client.join().expect("a client lives")).collect()
-    }
 }
 
 on_every_class! {
@@ -115,24 +65,6 @@ on_every_class! {
             assert_eq!(server.wait().code(), Some(0), "{signal}");
             assert!(start.elapsed() < Duration::from_secs(5), "{signal}: {:?}", start.elapsed());
         }
-    }
-
-    fn hup_under_load_loses_nothing(class: &str) {
-        let server = server(class, &["-w", "2"]);
-        let load = Load::start(server.port(), 4);
-        for reload in 1..=3 {
-            let old = server.wait_for_workers(2);
-            let seen = load.answered();
-            server.wait_until("some answers", || load.answered() > seen + 50);
-            server.signal(Signal::SIGHUP);
-            server.wait_until("new workers alone", || {
-                let now = server.workers();
-                now.len() == 2 && now.iter().all(|pid| !old.contains(pid))
-            });
-            server.wait_for_log_times("Hang up: Master", reload);
-        }
-        let failures = load.stop();
-        assert!(failures.is_empty(), "{} lost: {:?}", failures.len(), failures.first());
     }
 
     fn hup_brings_new_code_and_new_settings(class: &str) {
@@ -201,8 +133,8 @@ on_every_class! {
             server.signal(signal);
             server.wait_for_workers(workers);
         }
-        let failures = load.stop();
-        assert!(failures.is_empty(), "{} lost: {:?}", failures.len(), failures.first());
+        let counts = load.stop();
+        assert_eq!(counts.lost(), 0, "{counts}");
     }
 
     fn a_killed_worker_is_replaced(class: &str) {
@@ -231,8 +163,8 @@ on_every_class! {
         server.wait_until("some hundred answers", || load.answered() > 500);
         // A worker that leaves answers whoever waits in the queue, which can be many.
         server.wait_for_log_times("Booting worker with pid", 9);
-        let failures = load.stop();
-        assert!(failures.is_empty(), "{} lost: {:?}", failures.len(), failures.first());
+        let counts = load.stop();
+        assert_eq!(counts.lost(), 0, "{counts}");
     }
 
     fn workers_follow_their_arbiter(class: &str) {

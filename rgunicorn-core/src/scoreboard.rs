@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::sys::clock::monotonic_ms;
 use crate::sys::memory::{Shared, shared_struct};
+use crate::sys::signals::Bell;
 
 /// The header's first number: `RGUNISCB`, read as a big-endian number.
 pub const MAGIC: u64 = u64::from_be_bytes(*b"RGUNISCB");
 /// The header's second number: counts changes of this layout.
-pub const LAYOUT: u64 = 1;
+pub const LAYOUT: u64 = 2;
 /// How many workers there can be at once, old generations included.
 pub const SLOTS: usize = 512;
 /// From one slot to the next, in bytes.
@@ -50,8 +51,10 @@ shared_struct! {
         requests: AtomicU64,
         connections: AtomicU64,
         started: AtomicU64,
+        /// 1 once the worker has asked for another in its place.
+        wants_relief: AtomicU64,
         /// For what is measured later: latencies, bytes.
-        reserved: [AtomicU64; 120],
+        reserved: [AtomicU64; 119],
     }
 }
 
@@ -72,6 +75,8 @@ pub enum ArbiterState {
     Running = 1,
     /// It has told its workers to stop.
     Stopping = 2,
+    /// It was told to stop, and serves on for `stop_delay`: new clients had better go elsewhere.
+    Draining = 3,
 }
 
 /// What a worker is about.
@@ -122,6 +127,8 @@ pub struct SlotView {
     pub connections: u64,
     /// When its slot was claimed, in milliseconds of the monotonic clock.
     pub started: u64,
+    /// Whether it has asked for another in its place.
+    pub wants_relief: bool,
 }
 
 /// The arbiter's side.
@@ -168,7 +175,7 @@ impl Scoreboard {
             self.board.slots.iter().position(|slot| slot.state.load(Relaxed) == WorkerState::Free as u64)?;
         let slot = self.board.slots.get(index)?;
         let now = monotonic_ms();
-        for number in [&slot.pid, &slot.booted, &slot.requests, &slot.connections] {
+        for number in [&slot.pid, &slot.booted, &slot.requests, &slot.connections, &slot.wants_relief] {
             number.store(0, Relaxed);
         }
         for number in slot.reserved.iter().filter(|number| number.load(Relaxed) != 0) {
@@ -192,7 +199,7 @@ impl Scoreboard {
 
     /// The worker's side of a slot.
     pub fn slot(&self, id: SlotId) -> Slot {
-        Slot { place: Place::Shared(Arc::clone(&self.board), id.0) }
+        Slot { place: Place::Shared(Arc::clone(&self.board), id.0), bell: None }
     }
 
     /// What a slot says now.
@@ -214,6 +221,8 @@ impl Scoreboard {
 #[derive(Debug, Clone)]
 pub struct Slot {
     place: Place,
+    /// Wakes the arbiter up.
+    bell: Option<Arc<Bell>>,
 }
 
 #[derive(Debug, Clone)]
@@ -224,7 +233,7 @@ enum Place {
 
 impl Default for Slot {
     fn default() -> Self {
-        Slot { place: Place::Detached(Arc::new(Shared::private())) }
+        Slot { place: Place::Detached(Arc::new(Shared::private())), bell: None }
     }
 }
 
@@ -255,6 +264,26 @@ impl Slot {
         self.notify();
         self.set_state(WorkerState::Idle);
         self.memory().booted.store(1, Relaxed);
+        self.ring();
+    }
+
+    /// Asks the arbiter for another worker in the place of this one, which goes on serving until it is told to stop: that
+    /// is when the other one serves. False if there is no arbiter to ask.
+    pub fn ask_for_relief(&self) -> bool {
+        self.memory().wants_relief.store(1, Relaxed);
+        self.ring();
+        self.bell.is_some()
+    }
+
+    fn ring(&self) {
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
+    }
+
+    /// With the means to wake the arbiter up.
+    pub(crate) fn with_bell(self, bell: Bell) -> Slot {
+        Slot { bell: Some(Arc::new(bell)), ..self }
     }
 
     /// Counts an answered request.
@@ -289,6 +318,7 @@ impl Slot {
             requests: slot.requests.load(Relaxed),
             connections: slot.connections.load(Relaxed),
             started: slot.started.load(Relaxed),
+            wants_relief: slot.wants_relief.load(Relaxed) != 0,
         }
     }
 

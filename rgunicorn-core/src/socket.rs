@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::app::{Peer, ServerAddress};
 use crate::config::{BindAddress, Config};
-use crate::sys::net;
+use crate::sys::{net, processes};
 
 pub use bind::bind;
 
@@ -43,12 +43,14 @@ pub struct Accepted {
 #[derive(Debug, Error)]
 pub enum BindError {
     /// The system refused.
-    #[error("Can't listen at {address}: {source}")]
+    #[error("Can't listen at {address}: {source}{}", self.by_whom())]
     Refused {
         /// The address as configured.
         address: BindAddress,
         /// Why.
         source: io::Error,
+        /// Who listens there, where that is why and can be seen.
+        holder: Option<String>,
     },
     /// A host name that nobody knows.
     #[error("Can't listen at {address}: the host name has no address ({source})")]
@@ -77,6 +79,28 @@ pub enum BindError {
 }
 
 impl BindError {
+    /// The end of a sentence about it that says who has the address; empty where that isn't known.
+    fn by_whom(&self) -> String {
+        match self {
+            BindError::Refused { holder: Some(holder), .. } => format!("; {holder} listens there"),
+            _ => String::new(),
+        }
+    }
+
+    fn refused(address: &BindAddress, source: io::Error) -> BindError {
+        BindError::Refused { address: address.clone(), source, holder: None }
+    }
+
+    /// With the name of whoever has the address, if it is taken.
+    fn held(self, resolved: std::net::SocketAddr) -> BindError {
+        match self {
+            BindError::Refused { address, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                BindError::Refused { address, source, holder: processes::listener_at(resolved) }
+            }
+            other => other,
+        }
+    }
+
     /// The system's error, where it refused an address that may be free, or there, in a moment.
     fn passing(&self) -> Option<&io::Error> {
         match self {

@@ -6,7 +6,7 @@ use rgunicorn_core::app::{AppError, Application, Loader};
 use rgunicorn_core::engine::{Engine, EngineConfig};
 use rgunicorn_core::worker::{BootError, Control, Exit, Stop, Worker, WorkerContext, WorkerError};
 
-use crate::boot;
+use crate::boot::{self, Recycling};
 
 /// A call of the application that takes less than this is a fast one: so, it is supposed, will be the next.
 const FAST: Duration = Duration::from_micros(200);
@@ -18,8 +18,7 @@ pub(crate) struct Inline {
     application: Box<dyn Application>,
     engine: Engine,
     context: WorkerContext,
-    /// How many requests to answer before making room for a fresh process.
-    recycle_after: Option<u64>,
+    recycling: Recycling,
     exit: Exit,
     /// When a graceful stop ends, whatever is still held.
     leave_by: Option<Instant>,
@@ -38,7 +37,7 @@ impl Inline {
         Ok(Inline {
             application,
             engine,
-            recycle_after: boot::recycle_after(&context),
+            recycling: Recycling::new(&context),
             exit: Exit::Stopped,
             leave_by: None,
             context,
@@ -95,12 +94,7 @@ impl Inline {
             if let Err(code) = advanced {
                 self.end_for(Exit::Application(code));
             }
-            if self.recycle_after.is_some_and(|most| self.engine.requests() >= most) {
-                self.recycle_after = None;
-                tracing::info!(
-                    "Worker has answered {} requests; making room for another",
-                    self.engine.requests()
-                );
+            if self.recycling.must_end(self.engine.requests()) {
                 self.end_for(Exit::Recycled);
             }
             // The others keep their places; a stop is heeded between two of them.

@@ -13,7 +13,7 @@ use crate::critical;
 use crate::scoreboard::{Scoreboard, Slot};
 use crate::sys::environment::Overlay;
 use crate::sys::fork::{die_with_parent, exit_now};
-use crate::sys::signals::{Bell, SignalPipe};
+use crate::sys::signals::SignalPipe;
 use crate::sys::{identity, title};
 use crate::worker::{BootError, Control, Exit, Lifeline, Worker, WorkerContext};
 
@@ -52,7 +52,7 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 
 /// Boots and runs; answers the exit status.
 fn work(birth: Birth, master: Master) -> i32 {
-    let (mut worker, slot, bell) = match boot(birth, master) {
+    let (mut worker, slot) = match boot(birth, master) {
         Ok(booted) => booted,
         Err(error) => {
             tracing::error!("Exception in worker process\n{error}");
@@ -60,7 +60,6 @@ fn work(birth: Birth, master: Master) -> i32 {
         }
     };
     slot.booted();
-    bell.ring();
     let status = match worker.run() {
         Ok(Exit::Stopped | Exit::Recycled) => 0,
         Ok(Exit::Application(0)) => 0,
@@ -93,7 +92,7 @@ fn keep(master: Master) -> Kept {
     Kept { signals, lifeline, scoreboard, environment, home }
 }
 
-fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot, Bell), BootError> {
+fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootError> {
     let Birth { config, class, listeners, generation, age, slot, blocked } = birth;
     let Kept { signals, lifeline, scoreboard, mut environment, home } = keep(master);
     let failed = |what: &str, error: io::Error| BootError::Boot(format!("{what}: {error}"));
@@ -104,7 +103,7 @@ fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot, Bell), B
     drop(blocked);
 
     let pid = std::process::id();
-    let slot = scoreboard.slot(slot);
+    let slot = scoreboard.slot(slot).with_bell(bell);
     slot.set_pid(pid);
     drop(scoreboard);
     title::set(&format!("rgunicorn: worker [{}]", config.proc_name()));
@@ -124,5 +123,5 @@ fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot, Bell), B
     let context = WorkerContext { config, listeners: own, control, slot: slot.clone(), age, generation };
     let worker = class.boot(context)?;
     die_with_parent(false);
-    Ok((worker, slot, bell))
+    Ok((worker, slot))
 }

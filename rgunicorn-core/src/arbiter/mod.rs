@@ -11,6 +11,7 @@
 //! | `child` | what the new process does, from its first breath to `_exit` |
 //! | `workers` | the table of children, and what is due for each |
 //! | `reap` | what the end of a child means |
+//! | `succession` | who leaves when |
 //! | `reload` | from one generation to the next, or back |
 //! | `stop` | the way out |
 //! | `backoff` | how long to wait before another try |
@@ -26,6 +27,7 @@ mod reload;
 mod spawn;
 mod start;
 mod stop;
+mod succession;
 mod workers;
 
 use std::path::PathBuf;
@@ -37,6 +39,7 @@ use crate::log;
 use crate::scoreboard::Scoreboard;
 use crate::sys::clock::monotonic_ms;
 use crate::sys::environment::Overlay;
+use crate::sys::processes::OutOfMemory;
 use crate::sys::signals::{self, Signal, SignalPipe};
 use crate::worker::{BootError, Lifeline, Stop, WorkerClass};
 use generation::Generation;
@@ -128,6 +131,11 @@ struct Master {
     /// Whether any worker has ever booted.
     proven: bool,
     preloaded: bool,
+    out_of_memory: OutOfMemory,
+    /// When workers were last weighed, in milliseconds.
+    weighed: u64,
+    /// Until when it serves on, though it was told to stop; in milliseconds.
+    serves_until: Option<u64>,
     ending: Option<Ending>,
 }
 
@@ -146,6 +154,7 @@ impl Master {
                 tracing::error!("Can't wait for signals: {error}");
                 self.end(Stop::Quick, 1, None);
             }
+            self.notice_sleep(now, limit);
             for signal in self.signals.drain() {
                 self.handle(signal);
             }
@@ -160,7 +169,7 @@ impl Master {
             signal => tracing::info!("Handling signal: {}", signals::name(signal)),
         }
         match signal {
-            Signal::SIGTERM => self.end(Stop::Graceful, 0, None),
+            Signal::SIGTERM => self.end_later(),
             Signal::SIGINT | Signal::SIGQUIT => self.end(Stop::Quick, 0, None),
             Signal::SIGUSR1 => {
                 log::reopen();
@@ -182,6 +191,18 @@ impl Master {
         }
     }
 
+    /// A machine that was put to sleep, or processes that were stopped: workers could give no sign of life meanwhile.
+    fn notice_sleep(&mut self, before: u64, limit: Option<u64>) {
+        /// Longer than the kernel keeps a process waiting that is to run.
+        const LATE: u64 = 1000;
+        let now = monotonic_ms();
+        let late = limit.map_or(0, |limit| now.saturating_sub(before.saturating_add(limit)));
+        if late > LATE {
+            tracing::warn!("The arbiter did not run for {late} ms; its workers get as much time more");
+            self.workers.woke_up(now);
+        }
+    }
+
     fn resize(&mut self, change: impl Fn(usize) -> usize) {
         for generation in std::iter::once(&mut self.current).chain(&mut self.next) {
             generation.target = change(generation.target);
@@ -192,13 +213,14 @@ impl Master {
     fn tend(&mut self) -> Option<Birth> {
         self.reap();
         let now = monotonic_ms();
-        self.welcome();
+        self.welcome(now);
         self.workers.abort_hung(now, &self.scoreboard);
         self.workers.kill_overdue(now);
+        self.end_if_due(now);
         if self.ending.is_some() {
             return None;
         }
-        self.workers.trim(&self.current, now);
+        self.succeed(now);
         self.fill(now)
     }
 
@@ -211,12 +233,13 @@ impl Master {
                 self.ending.is_none() && self.workers.serving(generation.number) < generation.target
             })
             .map(|generation| generation.backoff.not_before());
-        workers.into_iter().chain(births).min()
+        let own = [self.next_weighing(), self.serves_until].into_iter().flatten();
+        workers.into_iter().chain(births).chain(own).min()
     }
 
     /// Notes which workers have booted since.
-    fn welcome(&mut self) {
-        for generation in self.workers.note_booted(&self.scoreboard) {
+    fn welcome(&mut self, now: u64) {
+        for generation in self.workers.note_booted(now, &self.scoreboard) {
             self.has_booted(generation);
         }
     }

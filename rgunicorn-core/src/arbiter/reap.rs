@@ -19,7 +19,7 @@ impl Master {
     }
 
     fn bury(&mut self, worker: &Worker, ended: Ended) {
-        report(worker.pid, ended, worker.fate);
+        self.report(worker.pid, ended, worker.fate);
         let booted = self.scoreboard.view(worker.slot).booted;
         self.scoreboard.free(worker.slot);
         if booted && !worker.booted && self.ending.is_none() {
@@ -55,6 +55,29 @@ impl Master {
         }
     }
 
+    fn report(&mut self, pid: Pid, ended: Ended, fate: Fate) {
+        match ended {
+            Ended::Exited(0) => {}
+            Ended::Exited(status) => tracing::error!("Worker (pid:{pid}) exited with code {status}."),
+            Ended::Killed(libc::SIGKILL) => match (fate, self.out_of_memory.has_killed()) {
+                (Fate::Killed { .. }, _) => {
+                    tracing::warn!("Worker (pid:{pid}) was sent SIGKILL, as it did not stop in time");
+                }
+                (_, Some(true)) => tracing::error!(
+                    "Worker (pid:{pid}) was sent SIGKILL! Out of memory: the kernel killed it, as the control group says"
+                ),
+                (_, Some(false)) => tracing::error!(
+                    "Worker (pid:{pid}) was sent SIGKILL! By somebody: it was not for lack of memory, as the control group says"
+                ),
+                (_, None) => tracing::error!("Worker (pid:{pid}) was sent SIGKILL! Perhaps out of memory?"),
+            },
+            Ended::Killed(libc::SIGTERM) => tracing::info!("Worker (pid:{pid}) was sent SIGTERM!"),
+            Ended::Killed(signal) => {
+                tracing::warn!("Worker (pid:{pid}) was sent {}!", signals::name_of(signal));
+            }
+        }
+    }
+
     fn is_next(&self, generation: u64) -> bool {
         self.next.as_ref().is_some_and(|next| next.number == generation)
     }
@@ -66,22 +89,5 @@ fn reason(ended: Ended) -> &'static str {
         Ended::Exited(EXIT_LOAD) => "App failed to load.",
         Ended::Exited(EXIT_BOOT) => "Worker failed to boot.",
         Ended::Exited(_) | Ended::Killed(_) => "Worker ended before it had booted.",
-    }
-}
-
-fn report(pid: Pid, ended: Ended, fate: Fate) {
-    match ended {
-        Ended::Exited(0) => {}
-        Ended::Exited(status) => tracing::error!("Worker (pid:{pid}) exited with code {status}."),
-        Ended::Killed(libc::SIGKILL) => match fate {
-            Fate::Killed { .. } => {
-                tracing::warn!("Worker (pid:{pid}) was sent SIGKILL, as it did not stop in time")
-            }
-            _ => tracing::error!("Worker (pid:{pid}) was sent SIGKILL! Perhaps out of memory?"),
-        },
-        Ended::Killed(libc::SIGTERM) => tracing::info!("Worker (pid:{pid}) was sent SIGTERM!"),
-        Ended::Killed(signal) => {
-            tracing::warn!("Worker (pid:{pid}) was sent {}!", signals::name_of(signal));
-        }
     }
 }

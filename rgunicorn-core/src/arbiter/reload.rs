@@ -1,8 +1,8 @@
 //! From one generation to the next, or back.
 //!
 //! On SIGHUP the settings are read again, and workers of a new generation are started beside the old ones. When the first
-//! of them has booted, the new generation is the current one, and the old workers are told to finish what they hold. If
-//! anything goes wrong before that, nothing has changed for anyone.
+//! of them has booted, the new generation is the current one, and the old workers retire: for each new one that serves, one
+//! of them is told to finish what it holds. If anything goes wrong before that, nothing has changed for anyone.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::Master;
 use super::generation::{Generation, unlink_all_but};
 use super::pidfile::Pidfile;
 use super::start::{StartError, enter, log_settings};
+use super::workers::Leaving;
 use crate::log;
 use crate::sys::clock::monotonic_ms;
 use crate::sys::title;
@@ -59,7 +60,7 @@ impl Master {
         self.move_pidfile();
         title::set(&format!("rgunicorn: arbiter [{}]", config.proc_name()));
         tracing::info!("Generation {number} serves, generation {} finishes what it holds", old.number);
-        self.workers.stop(Stop::Graceful, monotonic_ms(), |worker| worker.generation != number);
+        self.workers.retire(Leaving::Reload, |worker| worker.generation != number);
     }
 
     fn move_pidfile(&mut self) {

@@ -16,6 +16,8 @@ use crate::log::{self, LogError};
 use crate::scoreboard::Scoreboard;
 use crate::socket::{BindError, Listener};
 use crate::sys::environment::{self, Overlay};
+use crate::sys::limits;
+use crate::sys::processes::OutOfMemory;
 use crate::sys::signals::{Signal, SignalPipe};
 use crate::sys::title;
 use crate::worker::{BootError, Lifeline};
@@ -56,6 +58,13 @@ impl Master {
         }
         log_settings(&config);
         tracing::info!("Starting rgunicorn {VERSION}");
+        match limits::raise_descriptors() {
+            Ok((before, now)) if before < now => {
+                tracing::debug!("Raised the limit of open files from {before} to {now}");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("Can't raise the limit of open files: {error}"),
+        }
         let overlay = furnish(&config);
         let mut master = Master {
             hooks,
@@ -73,6 +82,9 @@ impl Master {
             age: 0,
             proven: false,
             preloaded: false,
+            out_of_memory: OutOfMemory::watch(),
+            weighed: 0,
+            serves_until: None,
             ending: None,
         };
         if let Err(error) = master.open() {

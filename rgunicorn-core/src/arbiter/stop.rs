@@ -15,6 +15,26 @@ pub(super) struct Ending {
 }
 
 impl Master {
+    /// Begins to leave: at once, or after having served for `stop_delay`, in which time whoever sends clients here can learn
+    /// that it had better not.
+    pub(super) fn end_later(&mut self) {
+        let delay = self.current.config.stop_delay;
+        if delay.is_zero() || self.serves_until.is_some() || self.ending.is_some() {
+            return self.end(Stop::Graceful, 0, None);
+        }
+        let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX / 4);
+        tracing::info!("Serving on for {:?} before stopping (stop_delay)", self.current.config.stop_delay);
+        self.serves_until = Some(monotonic_ms() + delay);
+        self.scoreboard.set_state(ArbiterState::Draining);
+    }
+
+    /// Begins to leave if that time is over.
+    pub(super) fn end_if_due(&mut self, now: u64) {
+        if self.serves_until.take_if(|until| now >= *until).is_some() {
+            self.end(Stop::Graceful, 0, None);
+        }
+    }
+
     /// Begins to leave: stops listening, tells the workers. A quick end overtakes a graceful one; otherwise the first
     /// reason counts.
     pub(super) fn end(&mut self, how: Stop, status: i32, reason: Option<&'static str>) {

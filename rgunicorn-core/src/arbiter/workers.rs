@@ -1,5 +1,6 @@
 //! The table of children, and what is due for each.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::generation::Generation;
@@ -24,6 +25,8 @@ pub(super) struct Worker {
     pub(super) generation: u64,
     pub(super) booted: bool,
     pub(super) fate: Fate,
+    /// Why another is to take its place, if that is so.
+    pub(super) worn: Option<Leaving>,
     /// `timeout`, in milliseconds; 0 for none.
     timeout: u64,
     /// `graceful_timeout`, in milliseconds.
@@ -35,6 +38,8 @@ pub(super) struct Worker {
 pub(super) enum Fate {
     /// It serves, or boots in order to.
     Serves,
+    /// It serves until another does in its place.
+    Retires(Leaving),
     /// It was told to stop.
     Leaves {
         /// When it is killed, if it hasn't.
@@ -52,10 +57,40 @@ pub(super) enum Fate {
     },
 }
 
+/// Why a worker leaves that does what it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// It has had its `max_requests`.
+    Requests,
+    /// It has grown over `worker_max_rss`.
+    Memory { resident: u64, limit: u64 },
+    /// A reload.
+    Reload,
+    /// Fewer were asked for.
+    Surplus,
+}
+
+impl fmt::Display for Leaving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: u64 = 1 << 20;
+        match self {
+            Leaving::Requests => f.write_str("it has answered its max_requests"),
+            Leaving::Memory { resident, limit } => write!(
+                f,
+                "it has {} MiB of resident memory, and worker_max_rss allows {} MiB",
+                resident.div_ceil(MIB),
+                limit / MIB
+            ),
+            Leaving::Reload => f.write_str("a new generation serves"),
+            Leaving::Surplus => f.write_str("there are more workers than asked for"),
+        }
+    }
+}
+
 impl Worker {
     pub(super) fn new(pid: Pid, slot: SlotId, generation: u64, config: &Config) -> Worker {
         let (timeout, graceful) = (milliseconds(config.timeout), milliseconds(config.graceful_timeout));
-        Worker { pid, slot, generation, booted: false, fate: Fate::Serves, timeout, graceful }
+        Worker { pid, slot, generation, booted: false, fate: Fate::Serves, worn: None, timeout, graceful }
     }
 
     fn send(&self, signal: Signal) {
@@ -71,7 +106,7 @@ impl Worker {
             Stop::Quick => (Signal::SIGQUIT, QUICK),
         };
         self.fate = match self.fate {
-            Fate::Serves => Fate::Leaves { kill_at: now + patience },
+            Fate::Serves | Fate::Retires(_) => Fate::Leaves { kill_at: now + patience },
             Fate::Leaves { kill_at } => Fate::Leaves { kill_at: kill_at.min(now + patience) },
             fate @ (Fate::Hangs { .. } | Fate::Killed { .. }) => fate,
         };
@@ -79,10 +114,13 @@ impl Worker {
     }
 
     /// When it is to be killed, or found to hang, or given up; in milliseconds.
-    fn due(&self, now: u64, scoreboard: &Scoreboard) -> Option<u64> {
+    /// What happened before `awake`, when the whole machine may have slept, counts as having happened then.
+    fn due(&self, now: u64, scoreboard: &Scoreboard, awake: u64) -> Option<u64> {
         match self.fate {
-            Fate::Serves if self.timeout == 0 => None,
-            Fate::Serves => Some(scoreboard.view(self.slot).heartbeat + self.timeout + 1),
+            Fate::Serves | Fate::Retires(_) if self.timeout == 0 => None,
+            Fate::Serves | Fate::Retires(_) => {
+                Some(scoreboard.view(self.slot).heartbeat.max(awake) + self.timeout + 1)
+            }
             Fate::Leaves { kill_at } | Fate::Hangs { kill_at } => Some(kill_at),
             Fate::Killed { at } => Some(at + QUICK).filter(|due| *due > now),
         }
@@ -93,6 +131,8 @@ impl Worker {
 #[derive(Debug, Default)]
 pub(super) struct Workers {
     table: Vec<Worker>,
+    /// Since when this process has been awake, as far as it was noticed that it wasn't; in milliseconds.
+    awake: u64,
 }
 
 impl Workers {
@@ -133,25 +173,76 @@ impl Workers {
         self.table.iter_mut().filter(|worker| which(worker)).for_each(|worker| worker.stop(stop, now));
     }
 
-    /// Tells the oldest of a generation to stop, as far as there are too many.
-    pub(super) fn trim(&mut self, generation: &Generation, now: u64) {
+    /// Those of a generation that serve.
+    pub(super) fn current_mut(&mut self, generation: u64) -> impl Iterator<Item = &mut Worker> {
+        let current =
+            move |worker: &&mut Worker| worker.generation == generation && worker.fate == Fate::Serves;
+        self.table.iter_mut().filter(current)
+    }
+
+    /// Has those retire that `which` picks.
+    pub(super) fn retire(&mut self, why: Leaving, which: impl Fn(&Worker) -> bool) {
+        let serves = |worker: &&mut Worker| worker.fate == Fate::Serves && which(worker);
+        self.table.iter_mut().filter(serves).for_each(|worker| worker.fate = Fate::Retires(why));
+    }
+
+    /// Has the oldest of a generation retire, as far as there are too many.
+    pub(super) fn retire_surplus(&mut self, generation: &Generation) {
         let surplus = self.serving(generation.number).saturating_sub(generation.target);
-        self.table
-            .iter_mut()
-            .filter(|worker| worker.generation == generation.number && worker.fate == Fate::Serves)
+        self.current_mut(generation.number)
             .take(surplus)
-            .for_each(|worker| worker.stop(Stop::Graceful, now));
+            .for_each(|worker| worker.fate = Fate::Retires(Leaving::Surplus));
+    }
+
+    /// Has the next one retire that is worn, unless others do: one at a time.
+    pub(super) fn retire_worn(&mut self, generation: u64, scoreboard: &Scoreboard) {
+        if self.table.iter().any(|worker| matches!(worker.fate, Fate::Retires(_))) {
+            return;
+        }
+        let worn = self.current_mut(generation).filter(|worker| worker.booted).find_map(|worker| {
+            let asks = scoreboard.view(worker.slot).wants_relief.then_some(Leaving::Requests);
+            worker.worn.or(asks).map(|why| (worker, why))
+        });
+        if let Some((worker, why)) = worn {
+            tracing::debug!("Another is to take the place of worker (pid:{}): {why}", worker.pid);
+            worker.fate = Fate::Retires(why);
+        }
+    }
+
+    /// Tells those that retire to stop, the oldest first, as far as `target` serve without them. Those that haven't booted
+    /// serve nobody.
+    pub(super) fn let_go(&mut self, generation: u64, target: usize, now: u64) {
+        let ready = self.current_mut(generation).filter(|worker| worker.booted).count();
+        let retires = |worker: &Worker| matches!(worker.fate, Fate::Retires(_));
+        let retiring = self.table.iter().filter(|worker| worker.booted && retires(worker)).count();
+        let mut surplus = (ready + retiring).saturating_sub(target);
+        for worker in &mut self.table {
+            let Fate::Retires(why) = worker.fate else { continue };
+            if worker.booted && surplus == 0 {
+                continue;
+            }
+            surplus -= usize::from(worker.booted);
+            tracing::info!("Worker (pid:{}) makes room: {why}", worker.pid);
+            worker.stop(Stop::Graceful, now);
+        }
+    }
+
+    /// Notes that this process, and perhaps all others, did not run for some time before `now`.
+    pub(super) fn woke_up(&mut self, now: u64) {
+        self.awake = now;
     }
 
     /// The generations of those that have booted since this was last asked.
-    pub(super) fn note_booted(&mut self, scoreboard: &Scoreboard) -> Vec<u64> {
+    pub(super) fn note_booted(&mut self, now: u64, scoreboard: &Scoreboard) -> Vec<u64> {
         let booted = |worker: &&mut Worker| !worker.booted && scoreboard.view(worker.slot).booted;
         self.table
             .iter_mut()
             .filter(booted)
             .map(|worker| {
                 worker.booted = true;
-                tracing::debug!("Worker (pid:{}) is ready", worker.pid);
+                let taken = now.saturating_sub(scoreboard.view(worker.slot).started);
+                let (seconds, rest) = (taken / 1000, taken % 1000 / 10);
+                tracing::info!("Worker (pid:{}) is ready, after {seconds}.{rest:02} s", worker.pid);
                 worker.generation
             })
             .collect()
@@ -159,8 +250,9 @@ impl Workers {
 
     /// Aborts those that should have given a sign of life.
     pub(super) fn abort_hung(&mut self, now: u64, scoreboard: &Scoreboard) {
-        for worker in self.table.iter_mut().filter(|worker| worker.fate == Fate::Serves) {
-            if worker.due(now, scoreboard).is_some_and(|due| now >= due) {
+        let serves = |worker: &&mut Worker| matches!(worker.fate, Fate::Serves | Fate::Retires(_));
+        for worker in self.table.iter_mut().filter(serves) {
+            if worker.due(now, scoreboard, self.awake).is_some_and(|due| now >= due) {
                 critical!("WORKER TIMEOUT (pid:{})", worker.pid);
                 worker.fate = Fate::Hangs { kill_at: now + QUICK };
                 worker.send(Signal::SIGABRT);
@@ -183,7 +275,7 @@ impl Workers {
 
     /// When the first of these things is due, in milliseconds.
     pub(super) fn due(&self, now: u64, scoreboard: &Scoreboard) -> Option<u64> {
-        self.table.iter().filter_map(|worker| worker.due(now, scoreboard)).min()
+        self.table.iter().filter_map(|worker| worker.due(now, scoreboard, self.awake)).min()
     }
 }
 
@@ -227,6 +319,47 @@ mod tests {
         workers.kill_overdue(kill);
         assert!(!workers.hopeless(kill));
         assert!(workers.hopeless(kill + QUICK));
+    }
+
+    #[test]
+    fn time_that_nobody_had_does_not_count() {
+        let config = Config { timeout: Duration::from_secs(5), ..Config::default() };
+        let (mut workers, scoreboard) = table(&config);
+        let due = workers.due(0, &scoreboard).unwrap();
+        workers.woke_up(due + 60_000);
+        workers.abort_hung(due + 60_000, &scoreboard);
+        assert_eq!(workers.serving(1), 3);
+        workers.abort_hung(due + 65_001, &scoreboard);
+        assert_eq!(workers.serving(1), 0);
+    }
+
+    #[test]
+    fn those_that_retire_serve_until_they_are_not_needed() {
+        let (mut workers, scoreboard) = table(&Config::default());
+        let boot = |workers: &mut Workers, index: usize| {
+            scoreboard.slot(workers.table[index].slot).booted();
+            workers.note_booted(0, &scoreboard);
+        };
+        (0..2).for_each(|index| boot(&mut workers, index));
+        for index in 0..2 {
+            scoreboard.slot(workers.table[index].slot).ask_for_relief();
+        }
+        // One at a time, the oldest first.
+        workers.retire_worn(1, &scoreboard);
+        workers.retire_worn(1, &scoreboard);
+        assert_eq!(workers.table[0].fate, Fate::Retires(Leaving::Requests));
+        assert_eq!(workers.serving(1), 2, "it serves, but doesn't count");
+        workers.let_go(1, 2, 0);
+        assert_eq!(workers.table[0].fate, Fate::Retires(Leaving::Requests), "the third hasn't booted");
+        boot(&mut workers, 2);
+        workers.let_go(1, 2, 0);
+        assert!(matches!(workers.table[0].fate, Fate::Leaves { .. }));
+        workers.retire_worn(1, &scoreboard);
+        assert_eq!(workers.table[1].fate, Fate::Retires(Leaving::Requests));
+        // All are to go.
+        workers.retire(Leaving::Surplus, |_| true);
+        workers.let_go(1, 0, 0);
+        assert!(workers.table.iter().all(|worker| matches!(worker.fate, Fate::Leaves { .. })));
     }
 
     #[test]

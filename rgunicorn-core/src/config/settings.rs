@@ -361,6 +361,11 @@ settings! {
             ["--client-body-timeout"] SECONDS, Implemented;
         /// How many seconds a client may take nothing of a response that waits for it; 0 is no limit.
         send_timeout: Duration as Seconds = Duration::from_secs(60), ["--send-timeout"] SECONDS, Implemented;
+        /// A worker with more resident memory than this is replaced, as after `max_requests`; 0 is no limit.
+        worker_max_rss: u64 as Bytes = 0, ["--worker-max-rss"] BYTES, Implemented;
+        /// How many seconds the server serves on after SIGTERM before it stops, while `health_path` answers 503: as long as
+        /// it takes until nobody sends new clients here.
+        stop_delay: Duration as Seconds = Duration::ZERO, ["--stop-delay"] SECONDS, Implemented;
         /// The largest request body in bytes, answered with 413 beyond; 0 is no limit.
         limit_request_body: u64 as Whole = 0, ["--limit-request-body"] BYTES, Implemented;
         /// How many bytes of a request body are kept in memory; a larger one goes to an unlinked temporary

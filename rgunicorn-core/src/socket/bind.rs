@@ -30,7 +30,7 @@ impl Listener {
     /// # Errors
     /// A [`BindError`].
     pub fn bind_one(address: &BindAddress, config: &Config) -> Result<Listener, BindError> {
-        let refused = |source| BindError::Refused { address: address.clone(), source };
+        let refused = |source| BindError::refused(address, source);
         let mut reserved = false;
         let mut file = None;
         let socket = match address {
@@ -39,7 +39,7 @@ impl Listener {
                     .map_err(|source| BindError::Unknown { address: address.clone(), source })?;
                 reserved = config.reuse_port;
                 if reserved { reserve(&resolved.into(), config) } else { listen(&resolved.into(), config) }
-                    .map_err(refused)?
+                    .map_err(|source| refused(source).held(resolved))?
             }
             BindAddress::Unix(path) => {
                 remove_stale(path, address)?;
@@ -92,7 +92,7 @@ fn bind_patiently(address: &BindAddress, config: &Config) -> Result<Listener, Bi
             io::ErrorKind::AddrInUse => tracing::error!("Connection in use: {address}"),
             _ => tracing::error!("Invalid address: {address}"),
         }
-        tracing::error!("connection to {address} failed: {source}");
+        tracing::error!("connection to {address} failed: {source}{}", error.by_whom());
         if attempt == ATTEMPTS {
             return Err(error);
         }
@@ -139,7 +139,7 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
 
 /// Removes a socket file that an earlier server left behind.
 fn remove_stale(path: &Path, address: &BindAddress) -> Result<(), BindError> {
-    let refused = |source| BindError::Refused { address: address.clone(), source };
+    let refused = |source| BindError::refused(address, source);
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => std::fs::remove_file(path).map_err(refused),
         Ok(_) => Err(BindError::NotASocket { address: address.clone() }),
@@ -233,6 +233,8 @@ mod tests {
         let listener = one(tcp("127.0.0.1", 0)).unwrap();
         let error = one(tcp("127.0.0.1", port(&listener))).unwrap_err();
         assert_eq!(error.passing().map(io::Error::kind), Some(io::ErrorKind::AddrInUse), "{error}");
+        let holder = format!("; process {} (", std::process::id());
+        assert!(error.to_string().contains(&holder), "{error}");
     }
 
     #[test]

@@ -11,6 +11,8 @@
 //! | [`clock`] | the monotonic clock, and local time as the logs print it |
 //! | [`files`] | writing to, and replacing, open descriptors |
 //! | [`net`] | accepting connections; receiving; descriptors that we were started with |
+//! | [`processes`] | what `/proc` and the control groups say of processes |
+//! | [`limits`] | resource limits |
 //! | [`epoll`] | watching a listener that other processes watch as well |
 //!
 //! Everything here is for Linux.
@@ -21,7 +23,9 @@ pub mod epoll;
 pub mod files;
 pub mod fork;
 pub mod identity;
+pub mod limits;
 pub mod memory;
 pub mod net;
+pub mod processes;
 pub mod signals;
 pub mod title;

@@ -151,7 +151,7 @@ pub struct Bell {
 
 impl Bell {
     /// Wakes it. If its pipe is full it is awake anyway.
-    pub fn ring(self) {
+    pub fn ring(&self) {
         let _ = nix::unistd::write(&self.write, &[0]);
     }
 }

@@ -40,6 +40,8 @@ fn read(settings: &Path) -> (Config, Arc<dyn WorkerClass>) {
             "workers" => config.workers = value.parse().unwrap(),
             "timeout" => config.timeout = seconds(),
             "graceful" => config.graceful_timeout = seconds(),
+            "stop_delay" => config.stop_delay = seconds(),
+            "max_rss" => config.worker_max_rss = value.parse().unwrap(),
             "pidfile" => config.pidfile = Some(directory.join(value)),
             "capture" => config.capture_output = true,
             "user" => (config.user, config.group) = (value.parse().ok(), value.parse().ok()),
@@ -72,18 +74,23 @@ impl WorkerClass for Tiny {
         match self.behaviour.as_str() {
             "fails to load" => Err(BootError::Load("no module named 'tiny'".to_owned())),
             "fails to boot" => Err(BootError::Boot("out of luck".to_owned())),
+            "takes its time" => {
+                std::thread::sleep(Duration::from_millis(700));
+                Ok(Box::new(TinyWorker { context, hoard: Vec::new() }))
+            }
             "fails to load later" if context.age > 0 => Err(BootError::Load("gone by now".to_owned())),
             "dies at birth" => std::process::exit(9),
             "hangs at birth" => loop {
                 std::thread::sleep(Duration::from_secs(1));
             },
-            _ => Ok(Box::new(TinyWorker { context })),
+            _ => Ok(Box::new(TinyWorker { context, hoard: Vec::new() })),
         }
     }
 }
 
 struct TinyWorker {
     context: WorkerContext,
+    hoard: Vec<u8>,
 }
 
 impl Worker for TinyWorker {
@@ -110,7 +117,7 @@ impl Worker for TinyWorker {
 }
 
 impl TinyWorker {
-    fn answer(&self, connection: Accepted) -> Result<Option<Exit>, WorkerError> {
+    fn answer(&mut self, connection: Accepted) -> Result<Option<Exit>, WorkerError> {
         connection.stream.set_nonblocking(false)?;
         let mut tiny = std::env::var("TINY").unwrap_or_default();
         let mut line = String::new();
@@ -119,6 +126,8 @@ impl TinyWorker {
             ("sleep", seconds) => std::thread::sleep(Duration::from_secs_f64(seconds.parse().unwrap_or(1.0))),
             ("exit", status) => return Ok(Some(Exit::Application(status.parse().unwrap_or(1)))),
             ("fail", reason) => return Err(WorkerError::Failed(reason.to_owned())),
+            ("relieve", _) => assert!(self.context.slot.ask_for_relief()),
+            ("hoard", bytes) => self.hoard = vec![1; bytes.parse().unwrap_or(0)],
             ("recycle", _) => return Ok(Some(Exit::Recycled)),
             ("print", text) => println!("{text}"),
             ("self", name) => tiny = format!("{:?} {:?}", std::env::args_os().next(), std::env::var_os(name)),

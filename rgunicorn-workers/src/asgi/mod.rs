@@ -8,7 +8,7 @@ use rgunicorn_core::engine::{Bodies, Engine, EngineConfig};
 use rgunicorn_core::log::AccessLog;
 use rgunicorn_core::worker::{BootError, Exit, Worker, WorkerClass, WorkerContext, WorkerError};
 
-use crate::boot;
+use crate::boot::Recycling;
 use crate::python::WsgiLoader;
 use crate::python::asgi::{AsgiApplication, Kind};
 use crate::python::turns::Serving;
@@ -83,9 +83,9 @@ impl WorkerClass for Asgi {
         engine
             .wake_on(context.control.descriptor())
             .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;
-        let recycle_after = boot::recycle_after(&context);
+        let recycling = Recycling::new(&context);
         let WorkerContext { config, control, slot, .. } = context;
-        let serving = Serving { engine, control, slot, config, recycle_after };
+        let serving = Serving { engine, control, slot, config, recycling };
         Ok(Box::new(AsgiWorker { application, serving: Some(serving) }))
     }
 }

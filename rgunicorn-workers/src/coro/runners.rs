@@ -16,6 +16,7 @@ use rgunicorn_core::worker::{Control, Exit};
 
 use super::runtime::Runtime;
 use super::scheduler::{Coroutine, Scheduler, Token, Wake};
+use crate::boot::Recycling;
 
 /// How many requests a runner answers before it lets the loop look for what else has become ready.
 const TURN: usize = 64;
@@ -31,7 +32,7 @@ pub(super) struct Runners {
     resting: RefCell<Vec<Token>>,
     /// How many have been called, or have let others go first, and will take what is queued.
     coming: Cell<usize>,
-    recycle_after: Cell<Option<u64>>,
+    recycling: Recycling,
     /// How the worker is to end, if that was found.
     exit: Cell<Option<Exit>>,
 }
@@ -43,7 +44,7 @@ impl Runners {
         engine: Engine,
         slot: Slot,
         most: usize,
-        recycle_after: Option<u64>,
+        recycling: Recycling,
     ) -> Rc<Self> {
         Rc::new(Runners {
             scheduler,
@@ -53,7 +54,7 @@ impl Runners {
             most,
             resting: RefCell::default(),
             coming: Cell::new(0),
-            recycle_after: Cell::new(recycle_after),
+            recycling,
             exit: Cell::new(None),
         })
     }
@@ -157,9 +158,7 @@ impl Runners {
             if let Err(status) = advanced {
                 self.end_for(Exit::Application(status));
             }
-            if self.recycle_after.get().is_some_and(|most| answered >= most) {
-                self.recycle_after.set(None);
-                tracing::info!("Worker has answered {answered} requests; making room for another");
+            if self.recycling.must_end(answered) {
                 self.end_for(Exit::Recycled);
             }
             // Others that can go on go on; a stop is heeded between two requests.

@@ -17,7 +17,7 @@ use super::most_at_once;
 use super::runners::Runners;
 use super::runtime::Runtime;
 use super::scheduler::Scheduler;
-use crate::boot;
+use crate::boot::{self, Recycling};
 
 /// The number that the engine's descriptor is watched under.
 const ENGINE: u32 = 0;
@@ -59,7 +59,7 @@ impl CoroWorker {
             engine,
             context.slot.clone(),
             most_at_once(&context.config),
-            boot::recycle_after(&context),
+            Recycling::new(&context),
         );
         Ok(CoroWorker { context, scheduler, runners, _engine: descriptor, leave_by: None })
     }

@@ -9,7 +9,7 @@ use rgunicorn_core::engine::{Engine, EngineConfig};
 use rgunicorn_core::log::AccessLog;
 use rgunicorn_core::worker::{BootError, Exit, Worker, WorkerClass, WorkerContext, WorkerError};
 
-use crate::boot;
+use crate::boot::Recycling;
 use crate::python::greenlets::Hub;
 use crate::python::turns::Serving;
 use crate::python::{WsgiApplication, WsgiLoader};
@@ -67,9 +67,9 @@ impl WorkerClass for Greenlets {
         engine
             .wake_on(context.control.descriptor())
             .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;
-        let recycle_after = boot::recycle_after(&context);
+        let recycling = Recycling::new(&context);
         let WorkerContext { config, control, slot, .. } = context;
-        let serving = Serving { engine, control, slot, config, recycle_after };
+        let serving = Serving { engine, control, slot, config, recycling };
         Ok(Box::new(GreenletWorker { hub, parts: Some((application, serving)) }))
     }
 }

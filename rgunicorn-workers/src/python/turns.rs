@@ -10,14 +10,15 @@ use rgunicorn_core::engine::Engine;
 use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::worker::{Control, Exit, Stop};
 
+use crate::boot::Recycling;
+
 /// What a worker brings.
 pub(crate) struct Serving {
     pub(crate) engine: Engine,
     pub(crate) control: Control,
     pub(crate) slot: Slot,
     pub(crate) config: Arc<Config>,
-    /// How many requests to answer before making room for a fresh process.
-    pub(crate) recycle_after: Option<u64>,
+    pub(crate) recycling: Recycling,
 }
 
 /// The engine of a worker, and how the worker fares. No Python code runs while it is locked.
@@ -31,7 +32,7 @@ pub(super) struct Turns {
 
 struct WorkerState {
     control: Control,
-    recycle_after: Option<u64>,
+    recycling: Recycling,
     exit: Exit,
     /// When a graceful stop ends, whatever is still held.
     leave_by: Option<Instant>,
@@ -58,9 +59,9 @@ pub(super) struct Next {
 
 impl Turns {
     pub(super) fn new(serving: Serving) -> Self {
-        let Serving { mut engine, control, slot, config, recycle_after } = serving;
+        let Serving { mut engine, control, slot, config, recycling } = serving;
         let logs_access = engine.access_log().is_some();
-        let worker = WorkerState { control, recycle_after, exit: Exit::Stopped, leave_by: None, alarm: None };
+        let worker = WorkerState { control, recycling, exit: Exit::Stopped, leave_by: None, alarm: None };
         Turns { engine: Mutex::new(engine), worker: Mutex::new(worker), slot, config, logs_access }
     }
 
@@ -108,9 +109,7 @@ impl Turns {
                 access.reopen();
             }
         }
-        if worker.recycle_after.is_some_and(|most| engine.requests() >= most) {
-            worker.recycle_after = None;
-            tracing::info!("Worker has answered {} requests; making room for another", engine.requests());
+        if worker.recycling.must_end(engine.requests()) {
             worker.end_for(Exit::Recycled);
         }
         if worker.control.stop().is_some() && worker.leave_by.is_none() {
@@ -161,7 +160,7 @@ impl Turns {
     pub(super) fn needs_turn(&self, engine: &Engine) -> bool {
         self.logs_access || engine.has_work() || {
             let worker = self.worker();
-            worker.recycle_after.is_some()
+            worker.recycling.is_due()
                 || worker.leave_by.is_some()
                 || engine.next_timer().is_some_and(|due| worker.alarm.is_none_or(|alarm| due < alarm))
         }

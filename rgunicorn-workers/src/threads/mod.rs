@@ -16,7 +16,7 @@ use rgunicorn_core::config::{Config, ConfigError};
 use rgunicorn_core::engine::{Bodies, EngineConfig};
 use rgunicorn_core::worker::{BootError, Exit, Stop, Worker, WorkerClass, WorkerContext, WorkerError};
 
-use crate::boot;
+use crate::boot::{self, Recycling};
 use pool::Pool;
 
 /// The class behind `-k threads`.
@@ -50,8 +50,8 @@ impl WorkerClass for Threads {
     fn boot(&self, mut context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
         let config = EngineConfig { bodies: Bodies::Waited, ..EngineConfig::new(&context.config) };
         let (application, engine) = boot::boot(&mut context, &*self.loader, config)?;
-        let recycle_after = boot::recycle_after(&context);
-        let pool = Pool::new(application, engine, context.config.threads, recycle_after)
+        let recycling = Recycling::new(&context);
+        let pool = Pool::new(application, engine, context.config.threads, recycling)
             .map_err(|error| BootError::Boot(format!("cannot make the thread pool: {error}")))?;
         Ok(Box::new(ThreadsWorker { pool: Arc::new(pool), context, leaving: false, leave_by: None }))
     }

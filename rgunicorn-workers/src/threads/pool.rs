@@ -27,6 +27,8 @@ use rgunicorn_core::app::Application;
 use rgunicorn_core::engine::Engine;
 use rgunicorn_core::worker::Exit;
 
+use crate::boot::Recycling;
+
 /// The threads and the engine that they share.
 pub(super) struct Pool {
     application: Box<dyn Application>,
@@ -61,7 +63,7 @@ struct Shared {
     /// Those that were woken or started and have not come to take a role yet.
     coming: usize,
     threads: usize,
-    recycle_after: Option<u64>,
+    recycling: Recycling,
     /// How to end, if one of the threads has found that the worker must.
     exit: Option<Exit>,
     over: bool,
@@ -85,7 +87,7 @@ impl Pool {
         application: Box<dyn Application>,
         engine: Engine,
         most: usize,
-        recycle_after: Option<u64>,
+        recycling: Recycling,
     ) -> io::Result<Pool> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Pool {
@@ -102,7 +104,7 @@ impl Pool {
                 sleeping: 0,
                 coming: 0,
                 threads: 0,
-                recycle_after,
+                recycling,
                 exit: None,
                 over: false,
             }),
@@ -260,10 +262,7 @@ impl Pool {
     }
 
     fn recycle(&self, shared: &mut Shared) {
-        let answered = shared.engine.requests();
-        if shared.recycle_after.is_some_and(|most| answered >= most) {
-            shared.recycle_after = None;
-            tracing::info!("Worker has answered {answered} requests; making room for another");
+        if shared.recycling.must_end(shared.engine.requests()) {
             // Now, and not once the first thread has got around to it: others would answer many more meanwhile.
             shared.engine.drain(false);
             self.note_end(shared, Exit::Recycled);

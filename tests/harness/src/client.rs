@@ -42,11 +42,16 @@ pub struct Client {
 impl Client {
     /// A connection to a server on this machine.
     pub fn connect(port: u16) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts connections");
+        Client::try_connect(port).expect("the server accepts connections")
+    }
+
+    /// A connection to a server on this machine, if it takes one.
+    pub fn try_connect(port: u16) -> io::Result<Client> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out can be set");
         stream.set_write_timeout(Some(Duration::from_secs(20))).expect("a time-out can be set");
         stream.set_nodelay(true).expect("TCP_NODELAY can be set");
-        Client { stream, unread: Vec::new() }
+        Ok(Client { stream, unread: Vec::new() })
     }
 
     /// Sends bytes as they are.

@@ -5,9 +5,11 @@
 //! [`on_every_class!`] makes one test of each promise and worker class.
 
 mod client;
+mod load;
 mod server;
 
 pub use client::{Client, Response};
+pub use load::{Counts, Load};
 pub use server::{Builder, Server, examples, python, repository};
 
 /// The text of a module with an application, for any class, that answers with the value of a Python expression.

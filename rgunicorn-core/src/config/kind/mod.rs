@@ -19,7 +19,7 @@ pub use choice::{
 };
 pub use flag::{Switch, SwitchOff};
 pub use list::{AllowIps, Binds, EnvPairs, HeaderNames, Mapping, Paths, SchemeHeaders, Texts};
-pub use number::{FrameSize, Octal, Positive, Seconds, Whole, WindowSize};
+pub use number::{Bytes, FrameSize, Octal, Positive, Seconds, Whole, WindowSize};
 pub use python::{ClassName, Hook, SslVersion};
 pub use text::{LogTarget, OptionalPath, OptionalText, Target, Text};
 pub use world::{Directory, GroupId, UserId};

@@ -102,6 +102,30 @@ bounded! {
     FrameSize: "a whole number from 16384 to 16777215", (16384..=16_777_215);
 }
 
+/// A number of bytes, which may be told in KiB, MiB or GiB.
+#[derive(Debug)]
+pub struct Bytes;
+
+impl Kind<u64> for Bytes {
+    const EXPECTS: &'static str = "a number of bytes, such as 268435456, 256M or 1G";
+
+    fn read(value: &Value) -> Result<u64, Mistake> {
+        let Value::Text(text) = value else { return whole(value, false) };
+        let text = text.trim();
+        let unit = text.chars().last().and_then(|last| "KMG".find(last.to_ascii_uppercase()));
+        let (number, shift) = match unit {
+            Some(unit) => (text.get(..text.len() - 1).unwrap_or_default(), 10 * (unit + 1)),
+            None => (text, 0),
+        };
+        let number: u64 = whole(&Value::text(number), false)?;
+        number.checked_mul(1 << shift).ok_or(Mistake::Unexpected)
+    }
+
+    fn show(value: &u64) -> Value {
+        show(value)
+    }
+}
+
 impl Kind<u32> for Octal {
     const EXPECTS: &'static str = "a mode or mask, such as 0o22, 022 or 18";
 
@@ -185,6 +209,22 @@ mod tests {
             [Value::Float(-1.0), Value::Float(f64::NAN), Value::text("5s"), Value::text("-0.5"), Value::None]
         {
             assert_eq!(Seconds::read(&value), Err(Mistake::Unexpected), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_have_units() {
+        for (value, number) in [
+            (Value::Int(4096), 4096),
+            (Value::text("4096"), 4096),
+            (Value::text("256M"), 256 << 20),
+            (Value::text(" 1g "), 1 << 30),
+            (Value::text("3 K"), 3072),
+        ] {
+            assert_eq!(Bytes::read(&value), Ok(number), "{value:?}");
+        }
+        for value in ["", "M", "1T", "1.5G", "-1K", "99999999999999G"] {
+            assert_eq!(Bytes::read(&Value::text(value)), Err(Mistake::Unexpected), "{value:?}");
         }
     }
 

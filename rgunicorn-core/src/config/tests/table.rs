@@ -60,6 +60,8 @@ fn every_setting_of_gunicorn_is_here_with_its_flags_and_default() {
             ("client_header_timeout", true),
             ("client_body_timeout", true),
             ("send_timeout", true),
+            ("worker_max_rss", true),
+            ("stop_delay", true),
             ("limit_request_body", true),
             ("request_body_buffer", true),
         ]

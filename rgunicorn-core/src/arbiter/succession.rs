@@ -1,0 +1,43 @@
+//! Who leaves when: no worker that serves is told to leave before another serves in its place.
+//!
+//! A worker that is to be replaced *retires* first: it goes on serving, but doesn't count any more, so that another is
+//! started. Once there are more workers that serve than were asked for, those that retire are let go, the oldest first. It
+//! is one rule for a reload (the whole old generation retires), for `max_requests` and `worker_max_rss` (one at a time),
+//! and for SIGTTOU and SIGWINCH.
+
+use super::Master;
+use super::workers::Leaving;
+use crate::sys::processes;
+
+/// How often workers are weighed, in milliseconds.
+const WEIGHED_EVERY: u64 = 1000;
+
+impl Master {
+    /// Has those retire that are too many or worn out, and lets those go that aren't needed any more.
+    pub(super) fn succeed(&mut self, now: u64) {
+        self.weigh(now);
+        self.workers.retire_surplus(&self.current);
+        self.workers.retire_worn(self.current.number, &self.scoreboard);
+        self.workers.let_go(self.current.number, self.current.target, now);
+    }
+
+    /// When workers are weighed next, in milliseconds; none if nobody asked for it.
+    pub(super) fn next_weighing(&self) -> Option<u64> {
+        (self.current.config.worker_max_rss > 0).then_some(self.weighed + WEIGHED_EVERY)
+    }
+
+    /// Finds workers that have grown over `worker_max_rss`.
+    fn weigh(&mut self, now: u64) {
+        if self.next_weighing().is_none_or(|due| now < due) {
+            return;
+        }
+        self.weighed = now;
+        let limit = self.current.config.worker_max_rss;
+        for worker in self.workers.current_mut(self.current.number) {
+            let heavy = processes::resident(worker.pid).filter(|resident| *resident > limit);
+            if let Some(resident) = heavy {
+                worker.worn = Some(Leaving::Memory { resident, limit });
+            }
+        }
+    }
+}
