@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use rgunicorn_harness::{Client, Server};
 
 fn server(class: &str, threads: usize, arguments: &[&str]) -> Server {
@@ -55,6 +56,8 @@ fn every_way_to_wait_answers_as_it_does_on_threads() {
         "loops",
         "generators",
         "closed",
+        "recursive",
+        "masked",
     ];
     let (threads, coro) = (server("threads", 40, &["waits:app"]), server("coro", 40, &["waits:app"]));
     for route in routes {
@@ -130,7 +133,6 @@ fn a_handler_for_signals_of_the_applications_runs_while_requests_wait() {
 }
 
 #[test]
-#[ignore = "not reliable yet: sometimes a quick request waits until the busy ones are done (docs/coro.md, Limits)"]
 fn quick_requests_get_their_turn_beside_busy_ones() {
     let server = server("coro", 8, &["promises:raw"]);
     server.connect().get("/");
@@ -144,6 +146,30 @@ fn quick_requests_get_their_turn_beside_busy_ones() {
     for client in &mut busy {
         assert_eq!(client.response().status, 200);
     }
+}
+
+#[test]
+fn processes_that_requests_make_begin_and_end_as_they_would_in_a_program() {
+    let mut server = server("coro", 40, &["forks:app"]);
+    let worker = server.wait_for_workers(1)[0];
+    let routes = ["run", "prepared", "forked", "exited", "returned", "process", "pool"];
+    for (at, answer) in answers(&server, &routes, 20).iter().enumerate() {
+        let (route, n) = (routes[at / 20], at % 20);
+        let wanted = match route {
+            "run" | "prepared" => format!("\"{n}\\n\""),
+            "forked" | "exited" => format!("[{n}, {n}]"),
+            "returned" => format!("[{n}, 1]"),
+            "process" => format!("[{n}, {}, true]", n * 2),
+            _ => format!("[{n}, 1]"),
+        };
+        assert_eq!(*answer, format!("/{route}/{n}: 200 {wanted}"), "{}", server.log());
+    }
+    // None has left its signal mask to the worker, nor a child behind.
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{worker}/{file}")).unwrap();
+    assert!(read("status").contains("SigBlk:\t0000000000000000"), "{}", read("status"));
+    server.wait_until("the last child's end", || read(&format!("task/{worker}/children")).is_empty());
+    server.signal(Signal::SIGTERM);
+    assert!(server.wait().success());
 }
 
 /// How often the threads of a process have gone to sleep or been put aside.

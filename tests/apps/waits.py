@@ -222,23 +222,62 @@ def generators(n):
 
 
 def closed(n):
-    """A descriptor that is closed under one that waits, and whose number another file gets at once."""
+    """A descriptor that is closed under one that waits for it, and whose number another file gets."""
     r, w = os.pipe()
+    new_r, new_w = os.pipe()
+    timer = threading.Timer(0.02, os.dup2, [new_r, r])
+    timer.start()
+    answers = [select.select([r], [], [], 0.1)[0]]
+    timer.join()
+    # Whoever waits for the new one gets what comes there, and nothing of the other.
+    os.close(new_r)
+    timer = threading.Timer(0.02, os.write, [new_w, b"here"])
+    timer.start()
+    answers.append(os.read(r, 10).decode())
+    timer.join()
+    timer = threading.Timer(0.02, os.close, [r])
+    timer.start()
+    try:
+        select.select([r], [], [], 0.1)
+    except OSError:
+        # It may be noticed or not; the wait must end.
+        pass
+    timer.join()
+    os.close(w), os.close(new_w)
+    return answers
+
+
+libc = ctypes.CDLL(None)
+mutex, attributes = ctypes.create_string_buffer(64), ctypes.create_string_buffer(64)
+libc.pthread_mutexattr_init(attributes)
+libc.pthread_mutexattr_settype(attributes, 1)
+libc.pthread_mutex_init(mutex, attributes)
+inside = []
+
+
+def recursive(n):
+    """A recursive mutex of C's has one owner, which may take it again."""
+    taken = [libc.pthread_mutex_lock(mutex), libc.pthread_mutex_trylock(mutex)]
+    inside.append(n)
+    time.sleep(0.002)
+    alone = inside == [n]
+    inside.remove(n)
+    return [*taken, alone, libc.pthread_mutex_unlock(mutex), libc.pthread_mutex_unlock(mutex)]
+
+
+def masked(n):
+    """ppoll with a signal mask."""
     a, b = socket.socketpair()
-    result = []
-
-    def wait():
-        result.append(select.select([a], [], [], 0.2)[0] == [])
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    os.write(w, b"here")
-    result.append(os.read(r, 10).decode())
-    thread.join()
-    for descriptor in (r, w):
-        os.close(descriptor)
+    polled = ctypes.create_string_buffer(a.fileno().to_bytes(4, "little") + b"\x01\0\0\0", 8)
+    mask = ctypes.create_string_buffer(128)
+    soon = ctypes.create_string_buffer((0).to_bytes(8, "little") + (30_000_000).to_bytes(8, "little"), 16)
+    answers = [libc.ppoll(polled, 1, soon, mask)]
+    timer = threading.Timer(0.01, b.send, [b"x"])
+    timer.start()
+    answers.append(libc.ppoll(polled, 1, None, mask))
+    timer.join()
     a.close(), b.close()
-    return result
+    return answers
 
 
 def app(environ, start_response):

@@ -40,7 +40,7 @@ pub(super) struct Watch {
     idle: AtomicBool,
     /// The alarm is set, or the thread is awake.
     armed: AtomicBool,
-    /// The thread asks for the lock, or has it.
+    /// The thread asks for the lock, or keeps it.
     asking: AtomicBool,
     /// The thread has the lock, and waits for the end of the turn.
     asked: AtomicBool,
@@ -60,13 +60,15 @@ impl Watch {
             others: AtomicBool::new(false),
             due: AtomicU64::new(0),
             idle: AtomicBool::new(false),
-            armed: AtomicBool::new(false),
+            // Until the loop first waits it isn't idle, and may be in a request that computes.
+            armed: AtomicBool::new(true),
             asking: AtomicBool::new(false),
             asked: AtomicBool::new(false),
             thread: OnceLock::new(),
             alarm: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?,
             news,
         });
+        watch.arm();
         let looking = Arc::clone(&watch);
         // Signals are the first thread's; a thread begins with the mask of the one that starts it.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
@@ -126,6 +128,8 @@ impl Watch {
             std::thread::park_timeout(left);
         }
         self.asked.store(false, Ordering::SeqCst);
+        // It has had what it asked for. Letting go of it may take until another has taken it.
+        self.asking.store(false, Ordering::SeqCst);
     }
 
     /// The loop is about to wait.

@@ -35,6 +35,8 @@ use rgunicorn_core::app::SharedLoader;
 use rgunicorn_core::config::{Config, ConfigError};
 use rgunicorn_core::worker::{BootError, Worker, WorkerClass, WorkerContext};
 
+#[cfg(feature = "python")]
+pub(crate) use interposed::note_momentary;
 pub use runtime::{Bare, Runtime, State};
 use worker::CoroWorker;
 

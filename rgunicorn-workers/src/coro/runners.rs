@@ -9,13 +9,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rgunicorn_core::app::Application;
+use rgunicorn_core::app::{AppError, Application, Request, Response};
 use rgunicorn_core::engine::Engine;
 use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::worker::{Control, Exit};
 
 use super::runtime::Runtime;
-use super::scheduler::{Coroutine, Scheduler, Token, Wake};
+use super::scheduler::{Coroutine, Scheduler, Token, Wake, is_forked};
 use crate::boot::Recycling;
 
 /// How many requests a runner answers before it lets the loop look for what else has become ready.
@@ -146,7 +146,7 @@ impl Runners {
             let next = self.engine.borrow_mut().next();
             let Some(mut exchange) = next else { return false };
             me.set_cooperative(true);
-            let advanced = exchange.advance(&*self.application);
+            let advanced = exchange.advance(&InCoroutine(&*self.application));
             me.set_cooperative(runtime.has_lock());
             let answered = {
                 let mut engine = self.engine.borrow_mut();
@@ -178,4 +178,31 @@ impl Runners {
     pub(super) fn exit(&self) -> Option<Exit> {
         self.exit.get()
     }
+}
+
+/// The application, called in a coroutine.
+struct InCoroutine<'a>(&'a dyn Application);
+
+impl Application for InCoroutine<'_> {
+    fn call(&self, request: Request<'_>, response: &mut Response) -> Result<(), AppError> {
+        let result = self.0.call(request, response);
+        if is_forked() {
+            leave_child(&result);
+        }
+        result
+    }
+}
+
+/// Ends a process that the application forked in a request and that has come back from it, as where a thread's function
+/// returns: the connection, and all other requests, are the worker's.
+fn leave_child(result: &Result<(), AppError>) -> ! {
+    let status = match result {
+        Err(AppError::Exit { code, .. }) => *code,
+        Ok(()) | Err(_) => {
+            tracing::error!("A process that a request had forked came back from the request; it ends here");
+            1
+        }
+    };
+    // SAFETY: ends the process at once, running nothing.
+    unsafe { libc::_exit(status) }
 }

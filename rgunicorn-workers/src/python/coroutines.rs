@@ -18,8 +18,9 @@ use pyo3::prelude::*;
 use rgunicorn_core::app::AppError;
 use rgunicorn_core::worker::BootError;
 
+use super::environment::PythonVersion;
 use super::{failure, interpreter};
-use crate::coro::{Runtime, State};
+use crate::coro::{Runtime, State, note_momentary};
 
 /// The versions that this was proven on.
 const PROVEN: std::ops::RangeInclusive<(u8, u8)> = (3, 11)..=(3, 15);
@@ -108,6 +109,8 @@ impl Coroutines {
         let key = (0..1024).find(holds).ok_or("the key of CPython's PyGILState could not be found")?;
         self.interpreter.store(interpreter, Ordering::Relaxed);
         self.key.store(key, Ordering::Relaxed);
+        // SAFETY: attached, and Python isn't used in between.
+        note_momentary(|| unsafe { ffi::PyEval_RestoreThread(ffi::PyEval_SaveThread()) });
         let marks = self.find_marks(py).map_err(|error| failure::report(py, &error))?;
         self.set_key(current);
         // Without any, each request gets a new state.
@@ -122,20 +125,24 @@ impl Coroutines {
     }
 }
 
+fn check_version(version: PythonVersion) -> Result<(), String> {
+    if PROVEN.contains(&version) {
+        return Ok(());
+    }
+    let ((major, minor), (first, last)) = (version, (PROVEN.start(), PROVEN.end()));
+    Err(format!(
+        "it is proven on CPython {}.{} to {}.{}, and this is {major}.{minor}",
+        first.0, first.1, last.0, last.1
+    ))
+}
+
 fn pointer(state: State) -> *mut PyThreadState {
     ptr::with_exposed_provenance_mut(state)
 }
 
 impl Runtime for Coroutines {
     fn check(&self) -> Result<(), String> {
-        let version = interpreter::version();
-        if !PROVEN.contains(&version) {
-            let ((major, minor), (first, last)) = (version, (PROVEN.start(), PROVEN.end()));
-            return Err(format!(
-                "it is proven on CPython {}.{} to {}.{}, and this is {major}.{minor}",
-                first.0, first.1, last.0, last.1
-            ));
-        }
+        check_version(interpreter::version())?;
         if cfg!(Py_GIL_DISABLED) {
             return Err("it needs a CPython with a GIL, which this free-threaded build has not".to_string());
         }
@@ -240,5 +247,20 @@ impl Runtime for Coroutines {
             ffi::PyThreadState_Delete(old);
         }
         self.set_key(new);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_that_it_was_not_proven_on_are_refused_with_the_reason() {
+        assert_eq!(check_version((3, 11)), Ok(()));
+        assert_eq!(check_version((3, 15)), Ok(()));
+        for version in [(3, 10), (3, 16)] {
+            let why = check_version(version).unwrap_err();
+            assert!(why.contains("3.11 to 3.15") && why.contains(&format!("3.{}", version.1)), "{why}");
+        }
     }
 }

@@ -2,14 +2,17 @@
 //! them. What can be had at once is; else the coroutine waits in the [`lot`], where those that signal look after the real
 //! thing.
 
-use std::ffi::{c_int, c_long, c_uint};
+use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use libc::{clockid_t, pthread_cond_t, pthread_mutex_t, sem_t, timespec};
 
+use super::mutexes::{
+    Kind, is_momentary, kind, note_if_momentary, owners, real_lock, real_trylock, real_unlock,
+};
 use super::{Real, Symbol, after, duration, errno, fail, instant, interpose, now};
-use crate::coro::scheduler::{Coroutine, Wake, lot};
+use crate::coro::scheduler::{Coroutine, Wake, current, lot, waiter};
 
 /// How often a mutex is tried before its coroutine waits: most are held for a moment.
 const SPINS: usize = 2000;
@@ -68,8 +71,22 @@ unsafe fn take_semaphore(me: &Coroutine, semaphore: *mut sem_t, by: Option<Insta
 
 /// Takes a mutex. The thread itself is never blocked by one that another of its coroutines holds.
 unsafe fn take_mutex(me: &Coroutine, mutex: *mut pthread_mutex_t, by: Option<Instant>) -> c_int {
+    match kind(mutex) {
+        Kind::Plain if is_momentary(mutex) => real_lock(mutex),
+        Kind::Plain => wait_mutex(me, mutex, by, || real_trylock(mutex)),
+        Kind::Owned if owners::is_mine(mutex, me) => libc::EDEADLK,
+        Kind::Owned => wait_mutex(me, mutex, by, || owners::try_lock(mutex, me)),
+    }
+}
+
+unsafe fn wait_mutex(
+    me: &Coroutine,
+    mutex: *mut pthread_mutex_t,
+    by: Option<Instant>,
+    mut try_lock: impl FnMut() -> c_int,
+) -> c_int {
     for _ in 0..SPINS {
-        match libc::pthread_mutex_trylock(mutex) {
+        match try_lock() {
             libc::EBUSY => std::hint::spin_loop(),
             result => return result,
         }
@@ -77,12 +94,12 @@ unsafe fn take_mutex(me: &Coroutine, mutex: *mut pthread_mutex_t, by: Option<Ins
     loop {
         let mut result = libc::EBUSY;
         let must_wait = || {
-            result = libc::pthread_mutex_trylock(mutex);
+            result = try_lock();
             result == libc::EBUSY
         };
         let woken = lot::wait(me, mutex as usize, by, must_wait, || ());
         if result == libc::EBUSY {
-            result = libc::pthread_mutex_trylock(mutex);
+            result = try_lock();
         }
         if result != libc::EBUSY {
             return result;
@@ -137,10 +154,6 @@ interpose! {
         }
     }
 
-    fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int as (me, _real) {
-        take_mutex(me, mutex, None)
-    }
-
     #[version = c"GLIBC_2.3.2"]
     fn pthread_cond_wait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t) -> c_int as (me, _real) {
         wait_condition(me, condition, mutex, None)
@@ -172,10 +185,59 @@ pub(crate) unsafe extern "C" fn sem_post(semaphore: *mut sem_t) -> c_int {
 }
 
 #[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int {
+    if let Some(me) = waiter() {
+        return take_mutex(me, mutex, None);
+    }
+    note_if_momentary(mutex);
+    match current() {
+        // It holds its language's lock, and can't wait as a coroutine; but it has to be known as the owner.
+        Some(me) if kind(mutex) == Kind::Owned => owners::lock(mutex, me),
+        _ => real_lock(mutex),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c_int {
+    match current() {
+        Some(me) if kind(mutex) == Kind::Owned => owners::try_lock(mutex, me),
+        _ => real_trylock(mutex),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_mutex_timedlock(
+    mutex: *mut pthread_mutex_t,
+    by: *const timespec,
+) -> c_int {
+    static REAL: Real = Real::new(c"pthread_mutex_timedlock", None);
+    type TimedLock = unsafe extern "C" fn(*mut pthread_mutex_t, *const timespec) -> c_int;
+    match (waiter(), by.as_ref()) {
+        (Some(me), Some(time)) => take_mutex(me, mutex, instant(libc::CLOCK_REALTIME, time)),
+        _ => std::mem::transmute::<*mut c_void, TimedLock>(REAL.get())(mutex, by),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_mutex_clocklock(
+    mutex: *mut pthread_mutex_t,
+    clock: clockid_t,
+    by: *const timespec,
+) -> c_int {
+    static REAL: Real = Real::new(c"pthread_mutex_clocklock", None);
+    type ClockLock = unsafe extern "C" fn(*mut pthread_mutex_t, clockid_t, *const timespec) -> c_int;
+    match (waiter(), by.as_ref()) {
+        (Some(me), Some(time)) => take_mutex(me, mutex, instant(clock, time)),
+        _ => std::mem::transmute::<*mut c_void, ClockLock>(REAL.get())(mutex, clock, by),
+    }
+}
+
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int {
-    static REAL: Real = Real::new(c"pthread_mutex_unlock", None);
-    let real: unsafe extern "C" fn(*mut pthread_mutex_t) -> c_int = std::mem::transmute(REAL.get());
-    let result = real(mutex);
+    if current().is_some() && kind(mutex) == Kind::Owned {
+        owners::before_unlock(mutex);
+    }
+    let result = real_unlock(mutex);
     lot::wake(mutex as usize, 1);
     result
 }
@@ -245,7 +307,7 @@ pub(crate) unsafe extern "C" fn syscall(
     if number != libc::SYS_futex {
         return real(number, a, b, c, d, e, f);
     }
-    if let Some(me) = crate::coro::scheduler::waiter()
+    if let Some(me) = waiter()
         && let Some(answer) = wait_futex(me, [a, b, c, d, e, f])
     {
         return answer;
@@ -262,9 +324,13 @@ pub(crate) unsafe extern "C" fn syscall(
     result
 }
 
-/// Those that signal, in any thread and with any lock held.
+/// Those that take and those that signal, in any thread and with any lock held.
 pub(super) const SIGNALS: &[Symbol] = &[
     ("sem_post", || sem_post as *const () as usize),
+    ("pthread_mutex_lock", || pthread_mutex_lock as *const () as usize),
+    ("pthread_mutex_trylock", || pthread_mutex_trylock as *const () as usize),
+    ("pthread_mutex_timedlock", || pthread_mutex_timedlock as *const () as usize),
+    ("pthread_mutex_clocklock", || pthread_mutex_clocklock as *const () as usize),
     ("pthread_mutex_unlock", || pthread_mutex_unlock as *const () as usize),
     ("pthread_cond_signal", || pthread_cond_signal as *const () as usize),
     ("pthread_cond_broadcast", || pthread_cond_broadcast as *const () as usize),

@@ -12,9 +12,11 @@
 //! | `io` | reading and writing, sockets and pipes |
 //! | `net` | connecting, accepting, resolving names |
 //! | `locks` | semaphores, mutexes, conditions, futexes |
+//! | `mutexes` | whose they are, and which are not waited for |
 //! | `threads` | who one is: each coroutine passes for a thread |
 //! | `files` | closing, locking and syncing files |
 //! | `processes` | waiting for children |
+//! | `signals` | signal masks |
 //! | `real` | the real calls, for ourselves |
 //!
 //! All are called by C code, with C's promises: a pointer is valid for what the function of that name does with it. What
@@ -29,10 +31,12 @@
 mod files;
 mod io;
 mod locks;
+mod mutexes;
 mod net;
 mod poll;
 mod processes;
 pub(crate) mod real;
+mod signals;
 mod threads;
 mod time;
 
@@ -110,6 +114,7 @@ macro_rules! interpose {
     (@version) => { None };
 }
 pub(crate) use interpose;
+pub(crate) use mutexes::note_momentary;
 
 /// Every interposed symbol.
 fn symbols() -> impl Iterator<Item = Symbol> {
@@ -122,7 +127,7 @@ fn symbols() -> impl Iterator<Item = Symbol> {
         processes::SYMBOLS,
         time::SYMBOLS,
     ];
-    let others = [files::CLOSING, locks::SIGNALS, threads::ONES, threads::OF_THE_THREAD];
+    let others = [files::CLOSING, locks::SIGNALS, signals::MASKS, threads::ONES, threads::OF_THE_THREAD];
     waiting.into_iter().chain(others).flatten().copied()
 }
 
@@ -131,8 +136,12 @@ fn symbols() -> impl Iterator<Item = Symbol> {
 /// # Errors
 /// Names one that they don't, and says what is to be done.
 pub(crate) fn check_in_force() -> Result<(), String> {
+    check_found(real::symbol)
+}
+
+fn check_found(find: impl Fn(&str) -> Option<usize>) -> Result<(), String> {
     for (name, ours) in symbols() {
-        let found = real::symbol(name);
+        let found = find(name);
         if found != Some(ours()) {
             return Err(format!(
                 "this program doesn't export the function `{name}` in place of libc's, so that blocking calls of \
@@ -197,6 +206,13 @@ fn instant(clock: libc::clockid_t, time: &libc::timespec) -> Option<Instant> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_does_not_export_them_is_refused_and_told_what_to_export() {
+        let libc = |name: &str| if name == "recv" { Some(1) } else { real::symbol(name) };
+        let why = check_found(libc).unwrap_err();
+        assert!(why.contains("`recv`") && why.contains("--export-dynamic-symbol-list"), "{why}");
+    }
 
     #[test]
     fn the_list_for_the_linker_names_every_function() {

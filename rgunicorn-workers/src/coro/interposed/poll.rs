@@ -10,10 +10,24 @@ use libc::{epoll_event, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
 use super::{after, duration, errno, fail, interpose, real};
 use crate::coro::scheduler::{CannotWait, Coroutine, Wake};
 
+/// How often is asked for signals that are let in only for the time of the call, of which nothing else tells.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Asks again and again until there is an answer, waiting in between. `ask` answers 0 while there is none.
 fn ask_until(
     me: &Coroutine,
     by: Option<Instant>,
+    descriptors: impl Fn() -> Vec<(RawFd, u32)>,
+    ask: impl FnMut() -> c_int,
+) -> c_int {
+    ask_masked_until(me, by, std::ptr::null(), descriptors, ask)
+}
+
+/// The same, of a call that has a signal mask, if it isn't null.
+fn ask_masked_until(
+    me: &Coroutine,
+    by: Option<Instant>,
+    mask: *const sigset_t,
     descriptors: impl Fn() -> Vec<(RawFd, u32)>,
     mut ask: impl FnMut() -> c_int,
 ) -> c_int {
@@ -25,10 +39,10 @@ fn ask_until(
         if by.is_some_and(|by| by <= Instant::now()) {
             return 0;
         }
-        match me.wait_for(descriptors(), by) {
-            Ok(Wake::TimedOut) => return ask(),
+        let look = if mask.is_null() { None } else { after(Some(LOOK)) };
+        match me.wait_for(descriptors(), [by, look].into_iter().flatten().min()) {
             Ok(Wake::Interrupted) => return fail(libc::EINTR),
-            Ok(Wake::Ready | Wake::Closed) => {}
+            Ok(Wake::Ready | Wake::Closed | Wake::TimedOut) => {}
             // Closed meanwhile, which the next answer will say; or what can't be waited for: the kernel has it never
             // ready, so time must pass.
             Err(CannotWait::Closed) => {}
@@ -45,12 +59,13 @@ fn milliseconds(timeout: c_int) -> Option<Duration> {
 }
 
 unsafe fn poll_until(me: &Coroutine, polled: *mut pollfd, count: nfds_t, by: Option<Instant>) -> c_int {
-    let descriptors = || {
-        let all = if count == 0 { &[] } else { std::slice::from_raw_parts(polled, count as usize) };
-        // poll's bits are epoll's, and it takes no notice of negative descriptors.
-        all.iter().filter(|one| one.fd >= 0).map(|one| (one.fd, one.events as u16 as u32)).collect()
-    };
-    ask_until(me, by, descriptors, || real::poll_now(polled, count))
+    ask_until(me, by, || polled_descriptors(polled, count), || real::poll_now(polled, count))
+}
+
+unsafe fn polled_descriptors(polled: *mut pollfd, count: nfds_t) -> Vec<(RawFd, u32)> {
+    let all = if count == 0 { &[] } else { std::slice::from_raw_parts(polled, count as usize) };
+    // poll's bits are epoll's, and it takes no notice of negative descriptors.
+    all.iter().filter(|one| one.fd >= 0).map(|one| (one.fd, one.events as u16 as u32)).collect()
 }
 
 unsafe fn epoll_until(
@@ -119,10 +134,14 @@ interpose! {
     }
 
     fn ppoll(polled: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int as (me, real) {
-        if !mask.is_null() {
+        let most = timeout.as_ref().map(duration);
+        if most == Some(Duration::ZERO) {
             return real(polled, count, timeout, mask);
         }
-        poll_until(me, polled, count, after(timeout.as_ref().map(duration)))
+        let now = timespec { tv_sec: 0, tv_nsec: 0 };
+        ask_masked_until(me, after(most), mask, || polled_descriptors(polled, count), || {
+            real(polled, count, &raw const now, mask)
+        })
     }
 
     fn select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *mut timeval) -> c_int as (me, real) {
@@ -148,11 +167,11 @@ interpose! {
 
     fn pselect(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *const timespec, mask: *const sigset_t) -> c_int as (me, real) {
         let most = timeout.as_ref().map(duration);
-        if !mask.is_null() || most == Some(Duration::ZERO) {
+        if most == Some(Duration::ZERO) {
             return real(count, read, write, except, timeout, mask);
         }
         let sets = Sets::new(count, [read, write, except]);
-        ask_until(me, after(most), || sets.descriptors(), || {
+        ask_masked_until(me, after(most), mask, || sets.descriptors(), || {
             sets.restore();
             let now = timespec { tv_sec: 0, tv_nsec: 0 };
             real(count, read, write, except, &raw const now, mask)
@@ -167,10 +186,11 @@ interpose! {
     }
 
     fn epoll_pwait(epoll: c_int, events: *mut epoll_event, room: c_int, timeout: c_int, mask: *const sigset_t) -> c_int as (me, real) {
-        if timeout == 0 || !mask.is_null() {
+        if timeout == 0 {
             return real(epoll, events, room, timeout, mask);
         }
-        epoll_until(me, epoll, events, room, after(milliseconds(timeout)))
+        let readable = || vec![(epoll, libc::EPOLLIN as u32)];
+        ask_masked_until(me, after(milliseconds(timeout)), mask, readable, || real(epoll, events, room, 0, mask))
     }
 }
 

@@ -35,6 +35,12 @@ pub(super) fn remove(identity: usize) {
 
 /// The thread behind an identity, if it is a coroutine's.
 pub(crate) fn thread_of(identity: usize) -> Option<libc::pthread_t> {
+    if super::is_forked() {
+        // The lock may have been held by a thread that isn't here, and there is no coroutine but the one that forked.
+        let mine =
+            super::current().is_some_and(|coroutine| std::ptr::from_ref(coroutine) as usize == identity);
+        return mine.then(real::thread);
+    }
     let identities = identities();
     identities.as_ref().filter(|all| all.coroutines.contains(&identity)).map(|all| all.thread)
 }

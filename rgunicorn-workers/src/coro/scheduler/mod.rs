@@ -6,6 +6,7 @@
 //! | `descriptors` | who waits for which descriptor |
 //! | `timers` | when a wait is over at the latest |
 //! | `identity` | coroutines as threads |
+//! | `mask` | coroutines' signal masks |
 //! | [`lot`] | who waits at which address: locks, semaphores, conditions |
 //! | [`helpers`] | threads for calls that can be waited for in no other way |
 //!
@@ -17,6 +18,7 @@ mod descriptors;
 pub(crate) mod helpers;
 mod identity;
 pub(crate) mod lot;
+mod mask;
 mod remote;
 mod stack;
 mod timers;
@@ -29,7 +31,7 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use corosensei::{CoroutineResult, Yielder};
@@ -38,6 +40,8 @@ use slab::Slab;
 pub(crate) use descriptors::CannotWait;
 use descriptors::{Descriptors, Found};
 pub(crate) use identity::thread_of;
+use mask::Mask;
+use nix::sys::signal::SigSet;
 pub(crate) use remote::Message;
 use remote::Remote;
 pub(crate) use stack::Bounds;
@@ -91,6 +95,7 @@ pub(crate) struct Coroutine {
     woken: Cell<Wake>,
     /// Has run for long the last time: others go first.
     late: Cell<bool>,
+    mask: Mask,
 }
 
 /// The coroutines of a thread.
@@ -108,6 +113,8 @@ pub(crate) struct Scheduler {
     found: RefCell<Found>,
     remote: Arc<Remote>,
     process: u32,
+    /// The thread's own signal mask.
+    mask: SigSet,
 }
 
 /// How many coroutines wait for descriptors, for threads that are about to close one.
@@ -139,6 +146,7 @@ impl Scheduler {
             found: RefCell::default(),
             remote,
             process: std::process::id(),
+            mask: SigSet::thread_get_mask()?,
         }));
         HERE.set(scheduler);
         identity::begin();
@@ -183,6 +191,7 @@ impl Scheduler {
             waiting: Cell::new(false),
             woken: Cell::new(Wake::Ready),
             late: Cell::new(false),
+            mask: Mask::default(),
         });
         let me = Rc::as_ptr(&coroutine);
         let body = Body::with_stack(stack, move |yielder, ()| {
@@ -227,10 +236,12 @@ impl Scheduler {
         // SAFETY: bodies are touched only here, by the thread that is in none of them.
         let Some(body) = (unsafe { (*coroutine.body.get()).as_mut() }) else { return began };
         self.watch.turn_begins(began, self.has_ready(), self.timers.borrow().next());
+        coroutine.mask.enter();
         CURRENT.set(Rc::as_ptr(&coroutine));
         self.runtime.switched_to(coroutine.state.get());
         let result = body.resume(());
         CURRENT.set(ptr::null());
+        coroutine.mask.leave(self.mask);
         self.watch.turn_ends();
         if let CoroutineResult::Return(()) = result {
             identity::remove(Rc::as_ptr(&coroutine) as usize);
@@ -374,9 +385,18 @@ pub(crate) fn waiter<'a>() -> Option<&'a Coroutine> {
     current().filter(|coroutine| coroutine.may_wait())
 }
 
+/// This process was forked from one that has coroutines.
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process was forked by a coroutine (or another thread) of the one that the coroutines are in.
+pub(crate) fn is_forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
 /// In a forked process there is one thread, which goes on as what it was, and waits by itself.
 fn forget_in_children() {
     extern "C" fn forget() {
+        FORKED.store(true, Ordering::Relaxed);
         HERE.set(ptr::null());
         lot::forget();
         remote::forget();
@@ -412,6 +432,11 @@ impl Coroutine {
 
     pub(crate) fn bounds(&self) -> Bounds {
         self.bounds
+    }
+
+    /// The thread's signal mask was changed in it.
+    pub(crate) fn has_changed_mask(&self) {
+        self.mask.note_change();
     }
 
     #[inline]
