@@ -10,6 +10,7 @@
 //! | [`http`] | HTTP/1 without I/O: bytes in, requests and events out |
 //! | [`websocket`] | the WebSocket protocol, likewise |
 //! | [`log`] | the error log (through `tracing`) and the access log |
+//! | [`metrics`] | metrics and health, made from the scoreboard |
 //! | [`scoreboard`] | the one piece of memory that arbiter and workers share |
 //! | [`socket`] | listeners: addresses, binding, inheritance |
 //! | [`hooks`] | what a language bridge may do around forks |
@@ -25,6 +26,7 @@ pub mod engine;
 pub mod hooks;
 pub mod http;
 pub mod log;
+pub mod metrics;
 pub mod scoreboard;
 pub mod socket;
 pub mod sys;

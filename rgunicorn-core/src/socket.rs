@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::app::{Peer, ServerAddress};
 use crate::config::{BindAddress, Config};
+use crate::metrics::ListenQueue;
 use crate::sys::{net, processes};
 
 pub use bind::bind;
@@ -121,6 +122,12 @@ impl Listener {
     pub fn accept(&self) -> io::Result<Accepted> {
         let (stream, peer) = net::accept(&self.socket)?;
         Ok(Accepted { stream, peer: peer.as_socket().map_or_else(Peer::unix, Peer::tcp) })
+    }
+
+    /// The connections that nobody has accepted yet, as far as the kernel tells (of TCP it does).
+    pub fn queue(&self) -> Option<ListenQueue> {
+        let (waiting, room) = net::listen_queue(&self.socket)?;
+        Some(ListenQueue { address: self.to_string(), waiting, room })
     }
 
     /// What it is bound to.

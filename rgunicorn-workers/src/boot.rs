@@ -9,7 +9,7 @@ use rgunicorn_core::log::AccessLog;
 use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::worker::{BootError, WorkerContext};
 
-/// Loads the application, and makes the engine that will serve it.
+/// Loads the application, and makes the engine that will serve it; it can be in `capacity` requests at once.
 ///
 /// # Errors
 /// What the loader says; a log or a listener that can't be used.
@@ -17,15 +17,33 @@ pub(crate) fn boot(
     context: &mut WorkerContext,
     loader: &dyn Loader,
     config: EngineConfig,
+    capacity: usize,
 ) -> Result<(Box<dyn Application>, Engine), BootError> {
     let mut application = loader.load(context)?;
-    let access = AccessLog::open(&context.config).map_err(|error| BootError::Boot(error.to_string()))?;
+    let access = access_log(context)?;
     if let Some(access) = &access {
         application.want_variables(access.variables());
     }
-    let engine = Engine::new(std::mem::take(&mut context.listeners), config, access)
+    Ok((application, engine(context, config, access, capacity)?))
+}
+
+/// Opens the access log that the settings ask for.
+pub(crate) fn access_log(context: &WorkerContext) -> Result<Option<AccessLog>, BootError> {
+    AccessLog::open(&context.config).map_err(|error| BootError::Boot(error.to_string()))
+}
+
+/// Makes the engine that serves an application which can be in `capacity` requests at once.
+pub(crate) fn engine(
+    context: &mut WorkerContext,
+    config: EngineConfig,
+    access: Option<AccessLog>,
+    capacity: usize,
+) -> Result<Engine, BootError> {
+    let mut engine = Engine::new(std::mem::take(&mut context.listeners), config, access)
         .map_err(|error| BootError::Boot(format!("cannot start the engine: {error}")))?;
-    Ok((application, engine))
+    context.slot.set_capacity(capacity);
+    engine.count_in(context.slot.clone());
+    Ok(engine)
 }
 
 /// Sees to it that a worker makes room for a fresh process after `max_requests`, and up to `max_requests_jitter` more, so

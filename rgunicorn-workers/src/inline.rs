@@ -30,7 +30,7 @@ impl Inline {
         loader: &dyn Loader,
         engine: EngineConfig,
     ) -> Result<Self, BootError> {
-        let (application, engine) = boot::boot(&mut context, loader, engine)?;
+        let (application, engine) = boot::boot(&mut context, loader, engine, 1)?;
         engine
             .wake_on(context.control.descriptor())
             .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;
@@ -90,7 +90,7 @@ impl Inline {
                 self.engine.send_held();
             }
             holding = fast.then(|| since.unwrap_or(now));
-            self.context.slot.notify();
+            self.context.slot.notify_at(now);
             if let Err(code) = advanced {
                 self.end_for(Exit::Application(code));
             }

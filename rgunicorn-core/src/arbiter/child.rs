@@ -104,7 +104,7 @@ fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootErr
 
     let pid = std::process::id();
     let slot = scoreboard.slot(slot).with_bell(bell);
-    slot.set_pid(pid);
+    slot.set_process(pid, age);
     drop(scoreboard);
     title::set(&format!("rgunicorn: worker [{}]", config.proc_name()));
     tracing::info!("Booting worker with pid: {pid}");

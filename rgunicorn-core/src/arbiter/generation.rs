@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::backoff::Backoff;
 use crate::config::Config;
@@ -51,6 +52,14 @@ impl Generation {
             }
         }
         Ok(listeners)
+    }
+
+    /// After how many milliseconds a request is taken to hang: when the server is ready no more, it is time to see why.
+    pub(super) fn stuck_after(&self) -> u64 {
+        const WITHOUT_LIMIT: Duration = Duration::from_secs(30);
+        let config = &self.config;
+        let limits = [config.slow_request, config.timeout / 2].into_iter().filter(|limit| !limit.is_zero());
+        limits.min().unwrap_or(WITHOUT_LIMIT).as_millis() as u64
     }
 
     /// The addresses, as the log shows them.

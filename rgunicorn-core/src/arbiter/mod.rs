@@ -12,6 +12,7 @@
 //! | `workers` | the table of children, and what is due for each |
 //! | `reap` | what the end of a child means |
 //! | `succession` | who leaves when |
+//! | `desk` | who comes to the arbiter itself: for metrics and health checks |
 //! | `reload` | from one generation to the next, or back |
 //! | `stop` | the way out |
 //! | `backoff` | how long to wait before another try |
@@ -20,6 +21,7 @@
 mod backoff;
 mod child;
 mod daemon;
+mod desk;
 mod generation;
 mod pidfile;
 mod reap;
@@ -30,6 +32,7 @@ mod stop;
 mod succession;
 mod workers;
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,6 +45,7 @@ use crate::sys::environment::Overlay;
 use crate::sys::processes::OutOfMemory;
 use crate::sys::signals::{self, Signal, SignalPipe};
 use crate::worker::{BootError, Lifeline, Stop, WorkerClass};
+use desk::Desk;
 use generation::Generation;
 use pidfile::Pidfile;
 use spawn::Birth;
@@ -137,6 +141,7 @@ struct Master {
     /// Until when it serves on, though it was told to stop; in milliseconds.
     serves_until: Option<u64>,
     ending: Option<Ending>,
+    desk: Desk,
 }
 
 impl Master {
@@ -150,7 +155,7 @@ impl Master {
                 return Outcome::Over(status);
             }
             let limit = self.due(now).map(|due| due.saturating_sub(now));
-            if let Err(error) = self.signals.wait(limit) {
+            if let Err(error) = self.desk.wait(self.signals.as_fd(), limit) {
                 tracing::error!("Can't wait for signals: {error}");
                 self.end(Stop::Quick, 1, None);
             }
@@ -158,6 +163,7 @@ impl Master {
             for signal in self.signals.drain() {
                 self.handle(signal);
             }
+            self.attend();
         }
     }
 
@@ -213,6 +219,7 @@ impl Master {
     fn tend(&mut self) -> Option<Birth> {
         self.reap();
         let now = monotonic_ms();
+        self.scoreboard.set_target(self.current.target);
         self.welcome(now);
         self.workers.abort_hung(now, &self.scoreboard);
         self.workers.kill_overdue(now);
@@ -233,7 +240,7 @@ impl Master {
                 self.ending.is_none() && self.workers.serving(generation.number) < generation.target
             })
             .map(|generation| generation.backoff.not_before());
-        let own = [self.next_weighing(), self.serves_until].into_iter().flatten();
+        let own = [self.next_weighing(), self.serves_until, self.desk.due()].into_iter().flatten();
         workers.into_iter().chain(births).chain(own).min()
     }
 

@@ -2,6 +2,7 @@
 
 use super::Master;
 use super::workers::{Fate, Worker};
+use crate::scoreboard::{Cause, Event};
 use crate::sys::clock::monotonic_ms;
 use crate::sys::fork::{self, Ended, Pid};
 use crate::sys::signals;
@@ -21,6 +22,7 @@ impl Master {
     fn bury(&mut self, worker: &Worker, ended: Ended) {
         self.report(worker.pid, ended, worker.fate);
         let booted = self.scoreboard.view(worker.slot).booted;
+        self.scoreboard.count(Event::Ended(self.cause(worker, ended)));
         self.scoreboard.free(worker.slot);
         if booted && !worker.booted && self.ending.is_none() {
             // It was gone before we had noticed that it came.
@@ -75,6 +77,22 @@ impl Master {
             Ended::Killed(signal) => {
                 tracing::warn!("Worker (pid:{pid}) was sent {}!", signals::name_of(signal));
             }
+        }
+    }
+
+    fn cause(&self, worker: &Worker, ended: Ended) -> Cause {
+        match (worker.fate, ended) {
+            (Fate::Hangs { .. }, _) => Cause::Timeout,
+            (Fate::Leaves { .. } | Fate::Killed { .. }, _) if self.ending.is_some() => Cause::Shutdown,
+            (Fate::Leaves { .. } | Fate::Killed { .. }, _) if worker.worn.is_some() => Cause::Recycled,
+            (Fate::Leaves { .. } | Fate::Killed { .. }, _) if worker.generation != self.current.number => {
+                Cause::Reload
+            }
+            (Fate::Leaves { .. }, _) => Cause::Scaled,
+            (Fate::Killed { .. }, _) => Cause::Timeout,
+            (Fate::Serves | Fate::Retires(_), Ended::Exited(0)) => Cause::Recycled,
+            (Fate::Serves | Fate::Retires(_), Ended::Exited(_)) => Cause::Failed,
+            (Fate::Serves | Fate::Retires(_), Ended::Killed(_)) => Cause::Killed,
         }
     }
 

@@ -12,6 +12,7 @@ use super::pidfile::Pidfile;
 use super::start::{StartError, enter, log_settings};
 use super::workers::Leaving;
 use crate::log;
+use crate::scoreboard::Event;
 use crate::sys::clock::monotonic_ms;
 use crate::sys::title;
 use crate::worker::Stop;
@@ -51,13 +52,15 @@ impl Master {
     pub(super) fn promote(&mut self, next: Generation) {
         let old = std::mem::replace(&mut self.current, next);
         let (number, config) = (self.current.number, Arc::clone(&self.current.config));
-        self.scoreboard.set_generation(number);
+        self.scoreboard.set_generation(number, self.current.stuck_after());
         unlink_all_but(&old.listeners, &self.current.listeners);
         self.current.listeners.iter().for_each(|listener| listener.readjust(&config));
         if old.config.bind != config.bind {
             tracing::info!("Listening at: {}", self.current.addresses());
         }
         self.move_pidfile();
+        self.desk.open_in_time(&config);
+        self.scoreboard.count(Event::Reload);
         title::set(&format!("rgunicorn: arbiter [{}]", config.proc_name()));
         tracing::info!("Generation {number} serves, generation {} finishes what it holds", old.number);
         self.workers.retire(Leaving::Reload, |worker| worker.generation != number);
@@ -102,6 +105,7 @@ impl Master {
         for error in [directory, logs].into_iter().filter_map(Result::err) {
             tracing::error!("{error}");
         }
+        self.scoreboard.count(Event::FailedReload);
         tracing::error!("reload failed, generation {} goes on: {why}", self.current.number);
     }
 }

@@ -8,7 +8,7 @@ use super::Master;
 use super::generation::Generation;
 use super::workers::Worker;
 use crate::config::Config;
-use crate::scoreboard::{SLOTS, SlotId};
+use crate::scoreboard::{Event, SLOTS, SlotId};
 use crate::socket::Listener;
 use crate::sys::fork::{Forked, fork};
 use crate::sys::signals::Blocked;
@@ -74,6 +74,7 @@ impl Master {
             Ok(Forked::Parent(pid)) => {
                 self.hooks.after_fork_in_arbiter();
                 self.age += 1;
+                self.scoreboard.count(Event::Spawned);
                 self.workers.add(Worker::new(pid, slot, generation, &config));
                 Ok(None)
             }

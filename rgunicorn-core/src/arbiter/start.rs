@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use thiserror::Error;
 
+use super::desk::Desk;
 use super::generation::{Generation, unlink_all_but};
 use super::pidfile::{Pidfile, PidfileError};
 use super::workers::Workers;
@@ -86,6 +87,7 @@ impl Master {
             weighed: 0,
             serves_until: None,
             ending: None,
+            desk: Desk::default(),
         };
         if let Err(error) = master.open() {
             master.close();
@@ -99,7 +101,13 @@ impl Master {
         self.pidfile = config.pidfile.as_deref().map(Pidfile::create).transpose()?;
         self.preload(&config).map_err(StartError::Preload)?;
         self.current.listeners = Listener::bind(&config)?.into_iter().map(Rc::new).collect();
-        self.scoreboard.set_generation(self.current.number);
+        self.scoreboard.set_generation(self.current.number, self.current.stuck_after());
+        if std::env::var_os(UPGRADED).is_some() {
+            // The one before us has it, until it leaves.
+            self.desk.open_in_time(&config);
+        } else {
+            self.desk.open(&config)?;
+        }
         tracing::debug!("Arbiter booted");
         tracing::info!("Listening at: {} ({})", self.current.addresses(), std::process::id());
         tracing::info!("Using worker: {}", self.current.class.name());
@@ -121,6 +129,7 @@ impl Master {
         for generation in self.next.iter_mut().chain([&mut self.current]) {
             unlink_all_but(&std::mem::take(&mut generation.listeners), &[]);
         }
+        self.desk.close();
         if let Some(pidfile) = self.pidfile.take() {
             pidfile.unlink();
         }
@@ -152,6 +161,9 @@ pub(super) fn enter(directory: &Path) -> Result<(), StartError> {
     std::env::set_current_dir(directory)
         .map_err(|source| StartError::Chdir { path: directory.to_owned(), source })
 }
+
+/// The variable that tells an arbiter that another one has started it (SIGUSR2).
+const UPGRADED: &str = "GUNICORN_PID";
 
 /// The signals that mean something to the arbiter.
 const HANDLED: [Signal; 10] = [

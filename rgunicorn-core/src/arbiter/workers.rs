@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::generation::Generation;
 use crate::config::Config;
 use crate::critical;
-use crate::scoreboard::{Scoreboard, SlotId};
+use crate::scoreboard::{Event, Scoreboard, SlotId};
 use crate::sys::fork::Pid;
 use crate::sys::signals::{self, Signal};
 use crate::worker::Stop;
@@ -254,6 +254,7 @@ impl Workers {
         for worker in self.table.iter_mut().filter(serves) {
             if worker.due(now, scoreboard, self.awake).is_some_and(|due| now >= due) {
                 critical!("WORKER TIMEOUT (pid:{})", worker.pid);
+                scoreboard.count(Event::Timeout);
                 worker.fate = Fate::Hangs { kill_at: now + QUICK };
                 worker.send(Signal::SIGABRT);
             }

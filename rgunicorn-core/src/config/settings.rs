@@ -371,5 +371,16 @@ settings! {
         /// How many bytes of a request body are kept in memory; a larger one goes to an unlinked temporary
         /// file in `tmp_upload_dir`. With `threads` and `coro`, large bodies stream to the application instead.
         request_body_buffer: usize as Whole = 256 * 1024, ["--request-body-buffer"] BYTES, Implemented;
+        /// A request that takes longer than this many seconds is logged, once, with the Python tracebacks of its
+        /// worker; 0 logs none.
+        slow_request: Duration as Seconds = Duration::ZERO, ["--slow-request"] SECONDS, Implemented;
+        /// The path of health checks, which are answered without the application: itself and `/ready` below it
+        /// say whether requests are welcome, `/live` below it that the server lives.
+        health_path: Option<String> as PagePath = None, ["--health-path"] PATH, Implemented;
+        /// The path of the metrics for Prometheus, beside the application.
+        metrics_path: Option<String> as PagePath = None, ["--metrics-path"] PATH, Implemented;
+        /// An address of its own for the metrics (`/metrics`) and health checks (`/live`, `/ready`), answered by
+        /// the main process, also where all workers hang.
+        metrics_bind: Option<BindAddress> as OptionalBind = None, ["--metrics-bind"] ADDRESS, Implemented;
     }
 }

@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::transport::Transport;
 use super::{Engine, LISTENERS, Place};
 use crate::app::ServerAddress;
+use crate::metrics::ListenQueue;
 use crate::socket::{Accepted, Listener};
 use crate::sys::epoll;
 
@@ -43,6 +44,11 @@ impl Acceptor {
 
     pub(super) fn len(&self) -> usize {
         self.listeners.len()
+    }
+
+    /// The connections that wait in the kernel.
+    pub(super) fn queues(&self) -> impl Iterator<Item = ListenQueue> {
+        self.listeners.iter().filter_map(|(listener, _)| listener.queue())
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -144,6 +150,7 @@ impl Engine {
 
     fn admit(&mut self, accepted: Accepted, server: Arc<ServerAddress>) {
         self.serial += 1;
+        self.tally.slot().count_accepted();
         let transport = Transport::new(accepted.stream);
         let connection =
             Connection::new(transport, accepted.peer, server, self.serial, &self.config, self.now);

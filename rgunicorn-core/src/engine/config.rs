@@ -1,5 +1,6 @@
 //! What an engine is told: the settings that matter to it, and how its worker class wants connections.
 
+use super::Pages;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct EngineConfig {
     /// Asked when a response head is finished: whether the worker is about to leave, so that the client had better not
     /// send another request on the connection.
     pub leaving: fn() -> bool,
+    /// What is answered without the application.
+    pub pages: Option<Pages>,
     /// How connections are accepted.
     pub accept: Accept,
     /// How request bodies reach the application.
@@ -87,6 +90,7 @@ impl EngineConfig {
             client_body_timeout: config.client_body_timeout,
             send_timeout: config.send_timeout,
             leaving: Control::stop_has_come,
+            pages: Pages::of(config),
             accept: Accept::Eagerly,
             bodies: Bodies::Whole,
         }

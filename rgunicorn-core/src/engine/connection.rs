@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::buffers::{Buffers, READ_SIZE};
 use super::config::EngineConfig;
 use super::parked::Parked;
+use super::tally::Entry;
 use super::transport::{Moved, Transport};
 use super::upload::{Beginning, Failure, Remains, Upload, WORTH_SKIPPING};
 use crate::app::{Body, Peer, Request, Response, ServerAddress, SharedSocket, Spool};
@@ -79,6 +80,12 @@ pub(crate) struct Connection {
     pub(crate) response: Response,
     /// What its application is waiting for while the exchange is [parked](super::Engine::park).
     pub(crate) parked: Option<Parked>,
+    /// What the scoreboard knows of its request.
+    pub(super) entry: Entry,
+    /// How many bytes were received that the scoreboard doesn't know of.
+    pub(crate) received: u64,
+    /// The current request is answered without the application.
+    pub(super) page: bool,
     /// What follows on it isn't HTTP any more.
     pub(crate) upgraded: bool,
     peer: Peer,
@@ -132,6 +139,9 @@ impl Connection {
             started: now,
             response: Response::default(),
             parked: None,
+            entry: Entry::default(),
+            received: 0,
+            page: false,
             upgraded: false,
             trusted: config.policy.forwarded_allow.allows(peer.ip()),
             peer,
@@ -191,6 +201,17 @@ impl Connection {
         (self.phase != Phase::Head).then(|| (&self.head, self.input.get(self.begin..).unwrap_or(&[])))
     }
 
+    /// Whether its request waits for the application.
+    pub(super) fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// The current request's method and path, as one piece of its first line.
+    pub(super) fn line(&self) -> &[u8] {
+        let bytes = self.input.get(self.begin..).unwrap_or(&[]);
+        bytes.get(self.head.method.start as usize..self.head.path.end as usize).unwrap_or(&[])
+    }
+
     /// Lends the current request and its response to the application.
     pub(crate) fn lend(&mut self) -> (Request<'_>, &mut Response) {
         let request = Request {
@@ -237,7 +258,10 @@ impl Connection {
             match self.transport.read(&mut self.input) {
                 // A short read has emptied the socket: the next bytes make a new event. Unless the client has ended
                 // its side, which is an event that was seen already.
-                Ok(Moved::Some(count)) => self.readable = count == offered || self.read_closed,
+                Ok(Moved::Some(count)) => {
+                    self.received += count as u64;
+                    self.readable = count == offered || self.read_closed;
+                }
                 Ok(Moved::Blocked) => {
                     self.readable = false;
                     self.give_back_input(buffers);
@@ -494,6 +518,7 @@ impl Connection {
         self.phase = if self.decoder.is_some() { Phase::Skipping } else { Phase::Head };
         self.whole = false;
         self.begun = false;
+        self.page = false;
         self.begin = self.used;
         self.body = Body::default();
         self.in_place = 0..0;
@@ -532,7 +557,10 @@ impl Connection {
             into.reserve(READ_SIZE);
             let offered = into.capacity() - into.len();
             match self.transport.read(into)? {
-                Moved::Some(count) => self.readable = count == offered || self.read_closed,
+                Moved::Some(count) => {
+                    self.received += count as u64;
+                    self.readable = count == offered || self.read_closed;
+                }
                 Moved::Blocked => self.readable = false,
                 Moved::Closed => return Ok(false),
             }

@@ -7,11 +7,16 @@ use crate::log::{AccessLog, AccessRecord, RequestLine};
 impl Engine {
     /// A response is complete: logs it, and goes on with the next request or closes.
     pub(super) fn finish(&mut self, key: usize) {
-        self.requests += 1;
-        self.log(key);
+        if self.connection(key).is_some_and(|connection| !connection.page) {
+            self.requests += 1;
+            self.log(key);
+        }
+        let now = self.now;
         let Some(connection) = self.places.get_mut(key).and_then(|place| place.connection.as_mut()) else {
             return;
         };
+        let status = connection.response.status();
+        self.tally.end(connection, status, now);
         complain(connection);
         let can_go_on = connection.end_upload();
         // Also when draining: a client that was told that it may send another request has a moment for it.
@@ -44,14 +49,20 @@ impl Engine {
     /// The connection is of no more use. What it holds of the application's goes back to it first.
     pub(super) fn abort(&mut self, key: usize) {
         let Some(connection) = self.connection(key) else { return };
-        let called = connection.phase == Phase::Responding;
+        let called = connection.phase == Phase::Responding && !connection.page;
         if called {
             connection.phase = Phase::Closing;
             if connection.response.ends_with_connection() {
                 connection.transport.reset_on_close();
             }
-            if connection.response.head_sent() {
+            let begun = connection.response.head_sent();
+            let status = if begun { connection.response.status() } else { 0 };
+            if begun {
                 self.log(key);
+            }
+            let now = self.now;
+            if let Some(connection) = self.places.get_mut(key).and_then(|place| place.connection.as_mut()) {
+                self.tally.end(connection, status, now);
             }
         }
         self.requests += u64::from(called);
@@ -67,6 +78,7 @@ impl Engine {
     pub(super) fn close(&mut self, key: usize) {
         let place = self.places.try_remove(key);
         if let Some(mut connection) = place.and_then(|place| place.connection) {
+            self.tally.forget(&mut connection, self.now);
             // Closing the descriptor takes it out of epoll as well, unless somebody else has it: they are to see that
             // nothing will come.
             if connection.has_upload() || connection.shared {
@@ -88,6 +100,7 @@ impl Engine {
 
     /// A refused request is in the access log if there is enough of it to say what was asked for.
     pub(super) fn log_refusal(&mut self, key: usize, status: u16) {
+        self.tally.slot().count_refusal(status);
         let Some(access) = &mut self.access else { return };
         let Some(connection) = self.places.get(key).and_then(|place| place.connection.as_deref()) else {
             return;

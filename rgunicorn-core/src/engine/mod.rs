@@ -9,12 +9,14 @@
 //! | --- | --- |
 //! | `connection` | one client: bytes in, requests out |
 //! | `exchange` | a connection lent to the application |
+//! | `pages` | what is answered without the application |
 //! | `parked` | exchanges whose application goes on by itself |
 //! | `output` | bytes on their way to a client |
 //! | `upload` | a request body that the application reads as it arrives |
 //! | `transport` | the socket; TLS will stand there |
 //! | `accept` | taking connections from listeners |
 //! | `timers` | deadlines |
+//! | `tally` | what the scoreboard is told |
 //! | `finish` | what happens when a response is out: access log, keep-alive, close |
 
 mod accept;
@@ -24,7 +26,9 @@ mod connection;
 mod exchange;
 mod finish;
 mod output;
+mod pages;
 mod parked;
+mod tally;
 mod timers;
 mod transport;
 mod upload;
@@ -46,13 +50,16 @@ pub use exchange::Exchange;
 use exchange::Outcome;
 pub(crate) use exchange::guard;
 pub(crate) use output::{Flushed, Output};
+pub use pages::Pages;
 pub use parked::{Occasion, Ticket, Wants};
+use tally::Tally;
 use timers::{Entry, Timers};
 pub(crate) use transport::Transport;
 pub(crate) use upload::Upload;
 
 use crate::http::Refusal;
 use crate::log::AccessLog;
+use crate::scoreboard::{Slot, WorkerState};
 use crate::socket::Listener;
 use crate::sys::epoll;
 
@@ -91,9 +98,12 @@ pub struct Engine {
     again: Vec<usize>,
     /// Connections whose responses were held back.
     held: Vec<usize>,
+    /// Connections whose requests are answered without the application.
+    pages: Vec<usize>,
     timers: Timers,
     buffers: Buffers,
     access: Option<AccessLog>,
+    tally: Tally,
     now: Instant,
     serial: u64,
     requests: u64,
@@ -124,9 +134,11 @@ impl Engine {
             stirred: VecDeque::new(),
             again: Vec::new(),
             held: Vec::new(),
+            pages: Vec::new(),
             timers: Timers::default(),
             buffers: Buffers::default(),
             access,
+            tally: Tally::new(Slot::default()),
             now: Instant::now(),
             serial: 0,
             requests: 0,
@@ -180,7 +192,7 @@ impl Engine {
 
     /// Whether a turn has something to do without waiting.
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.again.is_empty() || self.may_empty_queue()
+        !(self.ready.is_empty() && self.again.is_empty() && self.pages.is_empty()) || self.may_empty_queue()
     }
 
     /// Whether the next turn takes another connection from the listen queue, or finds that none is left: no event tells
@@ -234,6 +246,7 @@ impl Engine {
         if accept || self.draining {
             self.accept();
         }
+        self.answer_pages();
     }
 
     /// Notes what a descriptor became ready for, and gets on with its connection unless that is lent out.
@@ -270,6 +283,7 @@ impl Engine {
                 if self.draining {
                     connection.response.end_connection();
                 }
+                self.tally.lend(&mut connection, self.now);
                 if connection.has_upload() {
                     self.lend_upload(key, &mut connection);
                 }
@@ -313,6 +327,9 @@ impl Engine {
         }
         if !matches!(outcome, Outcome::Parked | Outcome::Pending) {
             connection.parked = None;
+        }
+        if outcome != Outcome::Parked {
+            self.tally.take_back(&mut connection);
         }
         place.connection = Some(connection);
         match outcome {
@@ -378,7 +395,7 @@ impl Engine {
                         self.expect_more(key);
                         return self.again.push(key);
                     }
-                    Received::Request => return self.enqueue(key),
+                    Received::Request => return self.arrive(key),
                     Received::Refused(refusal) => self.refuse(key, &refusal),
                     Received::Useless => {
                         if let Some(connection) = self.connection(key) {
@@ -420,7 +437,7 @@ impl Engine {
             return;
         };
         match connection.parse(config, buffers, now) {
-            Ok(true) => self.enqueue(key),
+            Ok(true) => self.arrive(key),
             Ok(false) => {}
             // It goes out behind the answers before it.
             Err(refusal) => self.refuse(key, &refusal),
@@ -633,6 +650,7 @@ impl Engine {
             return;
         }
         self.draining = true;
+        self.tally.slot().set_state(WorkerState::Stopping);
         // From now on responses say so. Where one has promised to keep its connection, the promise is kept.
         self.config.keepalive = Duration::ZERO;
         if answer_queue {

@@ -36,6 +36,25 @@ pub fn accept(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
     }
 }
 
+/// How many connections wait to be accepted from a listening TCP socket, and how many there is room for. None for other
+/// sockets.
+pub fn listen_queue(listener: &Socket) -> Option<(u32, u32)> {
+    if listener.protocol().ok()? != Some(socket2::Protocol::TCP) {
+        return None;
+    }
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: all-zero is a valid `tcp_info`; the kernel writes at most `length` bytes of it.
+    let (asked, info) = unsafe {
+        let mut info: libc::tcp_info = std::mem::zeroed();
+        let place = (&raw mut info).cast();
+        let asked =
+            libc::getsockopt(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length);
+        (asked, info)
+    };
+    // Of a socket that listens, these two are the length of its queue and its limit.
+    (asked == 0).then_some((info.tcpi_unacked, info.tcpi_sacked))
+}
+
 /// Receives into the spare capacity of `buffer` and lengthens it by what came. 0 is the end of the stream, or a buffer
 /// without spare capacity. Never blocks.
 ///

@@ -4,11 +4,10 @@
 //! The other half is in [`python::asgi`](crate::python), which touches Python.
 
 use rgunicorn_core::config::{Config, ConfigError};
-use rgunicorn_core::engine::{Bodies, Engine, EngineConfig};
-use rgunicorn_core::log::AccessLog;
+use rgunicorn_core::engine::{Bodies, EngineConfig};
 use rgunicorn_core::worker::{BootError, Exit, Worker, WorkerClass, WorkerContext, WorkerError};
 
-use crate::boot::Recycling;
+use crate::boot::{self, Recycling};
 use crate::python::WsgiLoader;
 use crate::python::asgi::{AsgiApplication, Kind};
 use crate::python::turns::Serving;
@@ -66,7 +65,7 @@ impl WorkerClass for Asgi {
             );
         }
         let application = self.loader.load_object(&context)?;
-        let access = AccessLog::open(&context.config).map_err(|error| BootError::Boot(error.to_string()))?;
+        let access = boot::access_log(&context)?;
         let mut application =
             AsgiApplication::boot(&application, self.kind, &context.config, context.slot.clone())?;
         if let Some(access) = &access {
@@ -77,9 +76,8 @@ impl WorkerClass for Asgi {
             engine_config.bodies = Bodies::Polled;
         }
         // Not before: a worker that watches a listener is woken up in place of one that could answer.
-        let listeners = std::mem::take(&mut context.listeners);
-        let engine = Engine::new(listeners, engine_config, access)
-            .map_err(|error| BootError::Boot(format!("cannot start the engine: {error}")))?;
+        let most = context.config.worker_connections.max(1);
+        let engine = boot::engine(&mut context, engine_config, access, most)?;
         engine
             .wake_on(context.control.descriptor())
             .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;

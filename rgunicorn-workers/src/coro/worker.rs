@@ -46,7 +46,8 @@ impl CoroWorker {
     ) -> Result<Self, BootError> {
         let failed = |what: &str, error: std::io::Error| BootError::Boot(format!("cannot {what}: {error}"));
         let config = EngineConfig { bodies: Bodies::Waited, ..EngineConfig::new(&context.config) };
-        let (application, engine) = boot::boot(&mut context, loader, config)?;
+        let most = most_at_once(&context.config);
+        let (application, engine) = boot::boot(&mut context, loader, config, most)?;
         runtime.start()?;
         engine.wake_on(context.control.descriptor()).map_err(|error| failed("watch for signals", error))?;
         let scheduler = Scheduler::new(runtime, super::STACK)
@@ -58,7 +59,7 @@ impl CoroWorker {
             application,
             engine,
             context.slot.clone(),
-            most_at_once(&context.config),
+            most,
             Recycling::new(&context),
         );
         Ok(CoroWorker { context, scheduler, runners, _engine: descriptor, leave_by: None })

@@ -5,11 +5,10 @@
 
 use rgunicorn_core::app::Loader;
 use rgunicorn_core::config::{Config, ConfigError};
-use rgunicorn_core::engine::{Engine, EngineConfig};
-use rgunicorn_core::log::AccessLog;
+use rgunicorn_core::engine::EngineConfig;
 use rgunicorn_core::worker::{BootError, Exit, Worker, WorkerClass, WorkerContext, WorkerError};
 
-use crate::boot::Recycling;
+use crate::boot::{self, Recycling};
 use crate::python::greenlets::Hub;
 use crate::python::turns::Serving;
 use crate::python::{WsgiApplication, WsgiLoader};
@@ -57,13 +56,12 @@ impl WorkerClass for Greenlets {
         self.loader.start(&context.config)?;
         let hub = Hub::patch(self.library)?;
         let mut application = self.loader.load_wsgi(&context)?;
-        let access = AccessLog::open(&context.config).map_err(|error| BootError::Boot(error.to_string()))?;
+        let access = boot::access_log(&context)?;
         if let Some(access) = &access {
             rgunicorn_core::app::Application::want_variables(&mut application, access.variables());
         }
-        let listeners = std::mem::take(&mut context.listeners);
-        let engine = Engine::new(listeners, EngineConfig::new(&context.config), access)
-            .map_err(|error| BootError::Boot(format!("cannot start the engine: {error}")))?;
+        let (config, most) = (EngineConfig::new(&context.config), context.config.worker_connections.max(1));
+        let engine = boot::engine(&mut context, config, access, most)?;
         engine
             .wake_on(context.control.descriptor())
             .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;

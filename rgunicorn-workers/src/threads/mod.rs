@@ -49,7 +49,8 @@ impl WorkerClass for Threads {
 
     fn boot(&self, mut context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
         let config = EngineConfig { bodies: Bodies::Waited, ..EngineConfig::new(&context.config) };
-        let (application, engine) = boot::boot(&mut context, &*self.loader, config)?;
+        let threads = context.config.threads;
+        let (application, engine) = boot::boot(&mut context, &*self.loader, config, threads)?;
         let recycling = Recycling::new(&context);
         let pool = Pool::new(application, engine, context.config.threads, recycling)
             .map_err(|error| BootError::Boot(format!("cannot make the thread pool: {error}")))?;

@@ -137,6 +137,23 @@ pub enum LogLevel {
     Critical,
 }
 
+impl LogLevel {
+    /// All of them, the most talkative first.
+    pub const ALL: [LogLevel; 5] =
+        [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error, LogLevel::Critical];
+
+    /// The name that `loglevel` has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Warning => "warning",
+            LogLevel::Error => "error",
+            LogLevel::Critical => "critical",
+        }
+    }
+}
+
 /// See [`LogLevel`].
 #[derive(Debug)]
 pub struct Level;
@@ -155,13 +172,7 @@ impl Kind<LogLevel> for Level {
     }
 
     fn show(value: &LogLevel) -> Value {
-        Value::text(match value {
-            LogLevel::Debug => "debug",
-            LogLevel::Info => "info",
-            LogLevel::Warning => "warning",
-            LogLevel::Error => "error",
-            LogLevel::Critical => "critical",
-        })
+        Value::text(value.name())
     }
 }
 

@@ -14,6 +14,10 @@ pub struct Texts;
 #[derive(Debug)]
 pub struct Binds;
 
+/// An address to listen on, or `None`.
+#[derive(Debug)]
+pub struct OptionalBind;
+
 /// `NAME=value` pairs; the flag is repeated. A name without a value is one that a configuration file has deleted.
 #[derive(Debug)]
 pub struct EnvPairs;
@@ -70,6 +74,24 @@ impl Kind<Vec<BindAddress>> for Binds {
 
     fn show(value: &Vec<BindAddress>) -> Value {
         show_texts(value)
+    }
+}
+
+impl Kind<Option<BindAddress>> for OptionalBind {
+    const EXPECTS: &'static str = "an address, such as '127.0.0.1:9100' or 'unix:/run/metrics.sock'";
+
+    fn read(value: &Value) -> Result<Option<BindAddress>, Mistake> {
+        match value {
+            Value::None => Ok(None),
+            other => match as_text(other)? {
+                "" => Ok(None),
+                address => address.parse().map(Some).map_err(Mistake::Because),
+            },
+        }
+    }
+
+    fn show(value: &Option<BindAddress>) -> Value {
+        value.as_ref().map_or(Value::None, |address| Value::text(address.to_string()))
     }
 }
 

@@ -18,10 +18,10 @@ pub use choice::{
     ProxyProtocol, ReloadEngine,
 };
 pub use flag::{Switch, SwitchOff};
-pub use list::{AllowIps, Binds, EnvPairs, HeaderNames, Mapping, Paths, SchemeHeaders, Texts};
+pub use list::{AllowIps, Binds, EnvPairs, HeaderNames, Mapping, OptionalBind, Paths, SchemeHeaders, Texts};
 pub use number::{Bytes, FrameSize, Octal, Positive, Seconds, Whole, WindowSize};
 pub use python::{ClassName, Hook, SslVersion};
-pub use text::{LogTarget, OptionalPath, OptionalText, Target, Text};
+pub use text::{LogTarget, OptionalPath, OptionalText, PagePath, Target, Text};
 pub use world::{Directory, GroupId, UserId};
 
 /// What a flag of the command line is followed by.

@@ -12,6 +12,10 @@ pub struct Text;
 #[derive(Debug)]
 pub struct OptionalText;
 
+/// The path of a page that the server answers itself, or `None`.
+#[derive(Debug)]
+pub struct PagePath;
+
 /// A path, or `None`.
 #[derive(Debug)]
 pub struct OptionalPath;
@@ -54,6 +58,24 @@ impl Kind<Option<String>> for OptionalText {
 
     fn read(value: &Value) -> Result<Option<String>, Mistake> {
         optional(value).map(|text| text.map(str::to_string))
+    }
+
+    fn show(value: &Option<String>) -> Value {
+        value.as_ref().map_or(Value::None, Value::text)
+    }
+}
+
+impl Kind<Option<String>> for PagePath {
+    const EXPECTS: &'static str = "the path of a URL, such as '/health', without '?' or '%'";
+
+    fn read(value: &Value) -> Result<Option<String>, Mistake> {
+        let Some(path) = optional(value)? else { return Ok(None) };
+        let valid =
+            path.len() > 1 && path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
+        if !valid || path.contains(['?', '%', '#']) {
+            return Err(Mistake::Unexpected);
+        }
+        Ok(Some(path.trim_end_matches('/').to_string()))
     }
 
     fn show(value: &Option<String>) -> Value {

@@ -64,6 +64,10 @@ fn every_setting_of_gunicorn_is_here_with_its_flags_and_default() {
             ("stop_delay", true),
             ("limit_request_body", true),
             ("request_body_buffer", true),
+            ("slow_request", true),
+            ("health_path", true),
+            ("metrics_path", true),
+            ("metrics_bind", true),
         ]
     );
 }
