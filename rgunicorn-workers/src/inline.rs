@@ -7,11 +7,7 @@ use rgunicorn_core::engine::{Engine, EngineConfig};
 use rgunicorn_core::worker::{BootError, Control, Exit, Stop, Worker, WorkerContext, WorkerError};
 
 use crate::boot::{self, Recycling};
-
-/// A call of the application that takes less than this is a fast one: so, it is supposed, will be the next.
-const FAST: Duration = Duration::from_micros(200);
-/// How long an answer may be kept to be sent with others.
-const HELD: Duration = Duration::from_micros(500);
+use crate::holding::Holding;
 
 /// A worker whose only thread does everything.
 pub(crate) struct Inline {
@@ -69,28 +65,16 @@ impl Inline {
     }
 
     /// Gives each connection that waits for the application its turn.
-    ///
-    /// Where many wait and each is answered fast, a few answers are sent at once: a client, or a proxy, that has to be woken
-    /// up for every single one costs the worker more than the sending. None is kept for longer than `HELD`, but for a call
-    /// that takes longer than those before it.
     fn answer(&mut self) {
-        let mut holding = None;
+        let mut holding = Holding::default();
         for _ in 0..self.engine.queued() {
             let Some(mut exchange) = self.engine.next() else { break };
-            if holding.is_some() && self.engine.queued() > 0 {
-                exchange.hold();
-            }
+            holding.prepare(&self.engine, &mut exchange);
             let before = self.engine.now();
             let advanced = exchange.advance(&*self.application);
             self.engine.give_back(exchange);
-            let now = self.engine.now();
-            let fast = now.duration_since(before) < FAST;
-            let since = holding.filter(|since| fast && now.duration_since(*since) < HELD);
-            if since.is_none() {
-                self.engine.send_held();
-            }
-            holding = fast.then(|| since.unwrap_or(now));
-            self.context.slot.notify_at(now);
+            holding.given_back(&mut self.engine, before);
+            self.context.slot.notify_at(self.engine.now());
             if let Err(code) = advanced {
                 self.end_for(Exit::Application(code));
             }

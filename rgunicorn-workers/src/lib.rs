@@ -21,6 +21,7 @@ pub mod coro;
 mod event;
 #[cfg(feature = "python")]
 mod greenlets;
+mod holding;
 mod inline;
 #[cfg(feature = "python")]
 pub mod python;

@@ -87,7 +87,7 @@ impl Exchange {
                     self.outcome = Outcome::Complete;
                     return exit;
                 }
-                if self.holding && self.connection.response.is_small(Self::GATHER) {
+                if self.may_hold() {
                     self.outcome = Outcome::Held;
                     return exit;
                 }
@@ -120,6 +120,11 @@ impl Exchange {
     /// [`Engine::send_held`](super::Engine::send_held) to send it with others.
     pub fn hold(&mut self) {
         self.holding = true;
+    }
+
+    /// Whether the response may wait for others, as it was asked to.
+    pub(super) fn may_hold(&self) -> bool {
+        self.holding && self.connection.response.is_small(Self::GATHER)
     }
 
     /// Sends, and pulls what can be sent.

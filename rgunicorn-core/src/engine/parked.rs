@@ -149,6 +149,8 @@ impl Exchange {
     pub fn conclude(&mut self) {
         if self.may_gather() {
             self.outcome = Outcome::Complete;
+        } else if self.may_hold() {
+            self.outcome = Outcome::Held;
         } else {
             // No body is pulled: there is no application whose exit it could be.
             let _ = self.drive();

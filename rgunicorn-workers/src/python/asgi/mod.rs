@@ -7,6 +7,7 @@
 //! | [`conversation`] | drives the application's coroutine, and sees what becomes of it |
 //! | [`cycle`] | one HTTP request: its `receive` and `send` |
 //! | [`websocket`] | one WebSocket, likewise |
+//! | [`tasks`] | how a conversation becomes a task |
 //! | [`scope`] | the dictionary that describes a request; [`header_names`] its constant parts |
 //! | [`log_variables`] | what the access log may ask for |
 //! | [`message`] | what an application sends, taken apart |
@@ -26,6 +27,7 @@ mod log_variables;
 mod message;
 mod scope;
 mod server;
+mod tasks;
 mod websocket;
 
 use std::sync::{Mutex, MutexGuard};

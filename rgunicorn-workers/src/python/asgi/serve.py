@@ -185,17 +185,19 @@ def serve(runner, server):
 async def serving(server):
     loop = asyncio.get_running_loop()
     stopped = loop.create_future()
-    make_task, arguments = asyncio.Task, {"loop": loop}
+    make_task, arguments, by_hand = asyncio.Task, {"loop": loop}, False
     if loop.get_task_factory() is not None:
         make_task, arguments = loop.create_task, {}
     elif sys.version_info >= (3, 12):
         arguments["eager_start"] = True
-    server.enter(loop, stopped, make_task, arguments, wait)
+    else:
+        by_hand = True
+    server.enter(loop, stopped, make_task, arguments, by_hand, wait)
     heart = loop.create_task(pulse(server.beat, server.beat_interval))
     descriptor = server.descriptor
     loop.add_reader(descriptor, server.turn)
     # What came before we were there has made no event.
-    server.turn()
+    loop.call_soon(server.turn)
     try:
         await stopped
     finally:

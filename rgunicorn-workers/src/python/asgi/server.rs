@@ -23,8 +23,10 @@ use rgunicorn_core::worker::Exit;
 use super::awaitable::Done;
 use super::cycle::Cycle;
 use super::scope::{Kind, ScopeBuilder};
+use super::tasks::Tasks;
 use super::websocket::WebSocket;
 use super::{lock, log_variables};
+use crate::holding::Holding;
 use crate::python::failure;
 use crate::python::turns::{Serving, Turns};
 use crate::python::wsgi::WsgiApplication;
@@ -56,9 +58,7 @@ struct Loop {
     /// The context that callbacks run in, as an argument: not that of the task that happens to ask for them, whose variables
     /// would pass into the tasks of other requests.
     in_context: Py<PyDict>,
-    /// Makes a task: `asyncio.Task`, or the loop's `create_task` where a task factory was set.
-    make_task: Py<PyAny>,
-    task_arguments: Py<PyDict>,
+    tasks: Tasks,
     /// `serve.py`'s coroutine that waits for a future.
     wait: Py<PyAny>,
     /// Our own methods.
@@ -339,8 +339,7 @@ impl Server {
         let conversation = Bound::new(py, conversation)?;
         let python = shared.python()?;
         shared.tasks.fetch_add(1, Relaxed);
-        let task = python.make_task.bind(py).call((&conversation,), Some(python.task_arguments.bind(py)));
-        match task {
+        match python.tasks.start(conversation.as_any()) {
             Ok(task) => {
                 set_task(conversation.get(), task);
                 Ok(())
@@ -422,6 +421,7 @@ impl Server {
         stopped: Py<PyAny>,
         make_task: Py<PyAny>,
         task_arguments: Py<PyDict>,
+        by_hand: bool,
         wait: Py<PyAny>,
     ) -> PyResult<()> {
         let py = slf.py();
@@ -435,8 +435,7 @@ impl Server {
             call_later: method("call_later")?,
             create_future: method("create_future")?,
             in_context: in_context.unbind(),
-            make_task,
-            task_arguments,
+            tasks: Tasks::new(event_loop, make_task, task_arguments, by_hand)?,
             wait,
             turn: ours("turn")?,
             alarm: ours("ring")?,
@@ -455,11 +454,17 @@ impl Server {
         let shared = &self.shared;
         shared.turning.store(true, Relaxed);
         let queued = shared.turns.begin()?;
+        let mut holding = Holding::default();
         for _ in 0..queued {
-            let exchange = shared.turns.engine().next();
-            let Some(exchange) = exchange else { break };
+            let mut engine = shared.turns.engine();
+            let Some(mut exchange) = engine.next() else { break };
+            holding.prepare(&engine, &mut exchange);
+            let before = engine.now();
+            drop(engine);
             self.dispatch(py, exchange);
+            holding.given_back(&mut shared.turns.engine(), before);
         }
+        shared.turns.engine().send_held();
         if shared.turns.heed() {
             self.stop_sockets(py);
         }
