@@ -144,6 +144,16 @@ async def injected(scope, receive, send):
     await answer(send, "never", headers=[(b"x-evil", b"a\r\nset-cookie: b=c")])
 
 
+async def no_content(scope, receive, send):
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def not_modified(scope, receive, send):
+    await send({"type": "http.response.start", "status": 304, "headers": [(b"content-length", b"1000")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def leave(scope, receive, send):
     sys.exit(7)
 
@@ -228,6 +238,8 @@ ROUTES = {
     "/injected": injected,
     "/leave": leave,
     "/linger": linger,
+    "/no-content": no_content,
+    "/not-modified": not_modified,
     "/path-send": path_send,
     "/seen": show_seen,
     "/silent": silent,

@@ -172,8 +172,12 @@ pub(super) fn fail(connection: &mut Connection, error: AppError) -> Result<(), i
     };
     // An application that was told that a body can't arrive, and has no answer of its own to that, hasn't failed itself.
     match (connection.upload_failure(), &error) {
-        (Some(failure), AppError::Failed { report }) if !connection.response.head_sent() => {
-            tracing::debug!("The application could not read the request body\n{report}");
+        (Some(failure), AppError::Failed { .. } | AppError::Disconnected)
+            if !connection.response.head_sent() =>
+        {
+            if let AppError::Failed { report } = &error {
+                tracing::debug!("The application could not read the request body\n{report}");
+            }
             match failure {
                 Failure::Gone => connection.response.abandon(),
                 Failure::Refused(refusal) => {

@@ -1,6 +1,6 @@
 //! The extension permessage-deflate (RFC 7692), a server's side.
 //!
-//! Windows have their full size, and each side keeps its window from message to message unless the client says otherwise.
+//! Our window has its full size and is kept from message to message, unless the client says otherwise.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
@@ -14,6 +14,8 @@ pub struct Agreement {
     pub(super) server_no_context_takeover: bool,
     /// The client does.
     pub(super) client_no_context_takeover: bool,
+    /// How large the client lets our window be: the power of two.
+    pub(super) server_max_window_bits: Option<u8>,
 }
 
 impl Agreement {
@@ -41,7 +43,10 @@ impl Agreement {
                     // How small its window is, is the client's business.
                     ("client_max_window_bits", None) => {}
                     ("client_max_window_bits", Some(bits)) if window(bits) => {}
-                    ("server_max_window_bits", Some("15")) => {}
+                    // zlib has none of 256 bytes.
+                    ("server_max_window_bits", Some(bits)) if window(bits) && bits != "8" => {
+                        agreement.server_max_window_bits = bits.parse().ok();
+                    }
                     _ => return None,
                 }
             }
@@ -57,6 +62,9 @@ impl Agreement {
         }
         if self.client_no_context_takeover {
             answer.push_str("; client_no_context_takeover");
+        }
+        if let Some(bits) = self.server_max_window_bits {
+            answer.push_str(&format!("; server_max_window_bits={bits}"));
         }
         answer
     }
@@ -89,7 +97,10 @@ impl Deflate {
 
     /// A message, compressed; none if that can't be done.
     pub(super) fn deflate(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
-        let compress = self.compress.get_or_insert_with(|| Compress::new(Compression::new(6), false));
+        let bits = self.agreement.server_max_window_bits.unwrap_or(15);
+        let compress = self
+            .compress
+            .get_or_insert_with(|| Compress::new_with_window_bits(Compression::new(6), false, bits));
         if self.agreement.server_no_context_takeover {
             compress.reset();
         }
@@ -174,7 +185,9 @@ mod tests {
         let plain = Some("permessage-deflate".to_string());
         assert_eq!(agreed("permessage-deflate; client_max_window_bits"), plain);
         assert_eq!(agreed("x-other, permessage-deflate"), plain);
-        assert_eq!(agreed("permessage-deflate; server_max_window_bits=10, permessage-deflate"), plain);
+        assert_eq!(agreed("permessage-deflate; server_max_window_bits=8, permessage-deflate"), plain);
+        let small = "permessage-deflate; server_max_window_bits=10";
+        assert_eq!(agreed(small).as_deref(), Some(small));
         let both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
         assert_eq!(agreed(both).as_deref(), Some(both));
         for offers in
@@ -188,7 +201,11 @@ mod tests {
     fn messages_come_back_whole_and_in_pieces() {
         for agreement in [
             Agreement::default(),
-            Agreement { server_no_context_takeover: true, client_no_context_takeover: true },
+            Agreement {
+                server_no_context_takeover: true,
+                client_no_context_takeover: true,
+                server_max_window_bits: Some(9),
+            },
         ] {
             let (mut ours, mut theirs) = (Deflate::new(agreement), Deflate::new(agreement));
             for message in

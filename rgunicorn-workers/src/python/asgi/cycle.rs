@@ -22,7 +22,7 @@ use super::awaitable::Ready;
 use super::conversation::{self, Conversation, Driver};
 use super::lock;
 use super::message::{Message, for_each_header, type_name};
-use super::server::{Shared, Talk, complain, is_cancelled};
+use super::server::{Shared, Talk, complain, is_cancelled, still_waits};
 use crate::python::failure;
 
 /// From this size on, a piece of a body is kept instead of copied.
@@ -317,6 +317,9 @@ impl Cycle {
     fn pass_on(&self, py: Python<'_>) {
         loop {
             let Some(receiver) = lock(&self.state).receivers.pop() else { return };
+            if !still_waits(py, &receiver) {
+                continue;
+            }
             match self.next_message(py) {
                 Ok(None) => return lock(&self.state).receivers.push(receiver),
                 Ok(Some(message)) => self.shared.settle(py, vec![receiver], || Ok(message.clone())),
@@ -334,8 +337,10 @@ impl Cycle {
         py: Python<'_>,
         outcome: PyResult<Bound<'_, PyAny>>,
         stage: Stage,
+        left: bool,
     ) -> (Option<String>, PyResult<()>) {
         match outcome {
+            Ok(_) if left && stage != Stage::Ended => (None, Ok(())),
             Ok(_) if stage == Stage::Open => {
                 (Some("The application returned without having started a response".into()), Ok(()))
             }
@@ -398,7 +403,7 @@ impl Conversation for Cycle {
             (state.stage, state.left)
         };
         this.shared.forget(this.ticket);
-        let (problem, result) = this.judge(py, outcome, stage);
+        let (problem, result) = this.judge(py, outcome, stage, left);
         match (stage, problem) {
             (Stage::Ended, None) => {}
             (Stage::Ended, Some(report)) => {
@@ -411,6 +416,7 @@ impl Conversation for Cycle {
                     let error = match problem {
                         Some(_) if left && result.is_err() => AppError::Disconnected,
                         Some(report) => AppError::Failed { report },
+                        // Nobody is there any more to miss something.
                         None => AppError::Disconnected,
                     };
                     exchange.fail(error);

@@ -509,6 +509,12 @@ pub(super) fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<pyo3::exceptions::asyncio::CancelledError>(py)
 }
 
+/// Whether somebody waits for a future: who was cancelled doesn't, and must not be given what others wait for.
+pub(super) fn still_waits(py: Python<'_>, future: &Py<PyAny>) -> bool {
+    let done = future.call_method0(py, intern!(py, "done")).and_then(|done| done.is_truthy(py));
+    done.is_ok_and(|done| !done)
+}
+
 /// Something went wrong that is nobody's request.
 pub(super) fn complain(py: Python<'_>, error: &PyErr) {
     tracing::error!("Error in the event loop\n{}", failure::report(py, error));

@@ -20,7 +20,7 @@ use super::conversation::{self, Conversation, Driver};
 use super::cycle::{HIGH_WATER, refused};
 use super::lock;
 use super::message::{Message, for_each_header};
-use super::server::{Shared, Talk, is_cancelled};
+use super::server::{Shared, Talk, is_cancelled, still_waits};
 use crate::python::failure;
 
 /// How many bytes of messages may wait for `receive` before the client has to.
@@ -227,6 +227,9 @@ impl WebSocket {
     fn tell(&self, py: Python<'_>) {
         loop {
             let Some(receiver) = lock(&self.state).receivers.pop_front() else { return };
+            if !still_waits(py, &receiver) {
+                continue;
+            }
             match self.next_message(py) {
                 Ok(None) => return lock(&self.state).receivers.push_front(receiver),
                 Ok(Some(message)) => self.shared.settle(py, vec![receiver], || Ok(message.clone())),
