@@ -24,6 +24,9 @@ class Opened:
 
 
 def check(workload: Workload, port: int) -> None:
+    if workload.websocket:
+        # Its load generator checks each message, the first before it measures.
+        return
     close = "Connection: close\r\n" if workload.close else ""
     length = f"Content-Length: {len(workload.body)}\r\n" if workload.body else ""
     head = f"{workload.method} {workload.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{close}{length}\r\n"

@@ -13,6 +13,15 @@ async def hello(scope, receive, send):
     await answer(send, b"Hello, world!\n")
 
 
+async def websocket_echo(scope, receive, send):
+    if scope["type"] != "websocket":
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
+
+
 async def ten_kb(scope, receive, send):
     await answer(send, TEN_KB)
 

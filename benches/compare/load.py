@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from processes import Failed, pinned
+from setting_up import TARGET
 from workloads import Workload
 
 HERE = Path(__file__).parent
+WEBSOCKET_LOAD = TARGET / "release/websocket-load"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,9 @@ class Figures:
 
 
 def run(workload: Workload, port: int, core: int, seconds: int) -> Figures:
-    return quick(port, core, seconds) if workload.beside_busy else wrk(workload, port, core, seconds)
+    if workload.beside_busy:
+        return quick(port, core, seconds)
+    return websocket(workload, port, core, seconds) if workload.websocket else wrk(workload, port, core, seconds)
 
 
 def wrk(workload: Workload, port: int, core: int, seconds: int) -> Figures:
@@ -32,9 +36,17 @@ def wrk(workload: Workload, port: int, core: int, seconds: int) -> Figures:
         f"http://127.0.0.1:{port}{workload.path}", "--", workload.method, len(workload.body), workload.depth,
         "close" if workload.close else "keep", core=core, seconds=seconds,
     )
+    return read_figures(output)
+
+
+def websocket(workload: Workload, port: int, core: int, seconds: int) -> Figures:
+    return read_figures(finish(WEBSOCKET_LOAD, port, workload.connections, seconds, core=core, seconds=seconds))
+
+
+def read_figures(output: str) -> Figures:
     line = next((line for line in output.splitlines() if line.startswith("figures ")), None)
     if line is None:
-        raise Failed(f"wrk gave no figures: {output.strip()[-200:]}")
+        raise Failed(f"the load generator gave no figures: {output.strip()[-200:]}")
     requests, duration, errors, p50, p99 = map(int, line.split()[1:])
     if requests == 0:
         raise Failed("answered nothing under load")

@@ -84,6 +84,7 @@ def uwsgi(s: Start) -> list:
 def uvicorn(s: Start) -> list:
     return [
         s.bin / "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
+        *(["--ws", "websockets"] if s.workload.websocket else []),
         "--host", "127.0.0.1", "--port", s.port, asgi_app(s.workload.app),
     ]
 
@@ -104,8 +105,9 @@ def gunicorn_uvicorn(s: Start) -> list:
 
 def granian_asgi(s: Start) -> list:
     return [
-        s.bin / "granian", "--interface", "asgi", "--loop", "uvloop", "--workers", 1, "--http", 1, "--no-ws",
-        "--no-access-log", "--log-level", "warning", "--host", "127.0.0.1", "--port", s.port,
+        s.bin / "granian", "--interface", "asgi", "--loop", "uvloop", "--workers", 1, "--http", 1,
+        *([] if s.workload.websocket else ["--no-ws"]), "--no-access-log", "--log-level", "warning",
+        "--host", "127.0.0.1", "--port", s.port,
         asgi_app(s.workload.app),
     ]
 

@@ -83,7 +83,7 @@ def installed(venv: Path) -> dict[str, str]:
 
 
 def build(python: str) -> Path:
-    command = ["cargo", "build", "--release", "--locked", "-p", "rgunicorn-cli"]
+    command = ["cargo", "build", "--release", "--locked", "-p", "rgunicorn-cli", "-p", "rgunicorn-benches"]
     env = os.environ | {"PYO3_PYTHON": python, "CARGO_TARGET_DIR": str(TARGET)}
     if subprocess.run(command, cwd=ROOT, env=env).returncode != 0:
         raise SystemExit("rgunicorn could not be built")

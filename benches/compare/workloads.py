@@ -25,6 +25,8 @@ class Workload:
     depth: int = 1
     close: bool = False
     beside_busy: bool = False
+    websocket: bool = False
+    """Messages of text that are sent back, one after the other on each connection."""
     note: str = ""
 
 
@@ -68,6 +70,12 @@ ALL = (
     Workload(
         "fastapi", "A FastAPI JSON view, 64 connections", ASGI, app="fastapi_app:app",
         expect=b'{"message":"Hello from FastAPI","path":"/"}',
+    ),
+    Workload(
+        "websocket", "ASGI: WebSocket messages of 32 bytes echoed, 64 connections",
+        ("rgunicorn-asgi", "granian-asgi", "uvicorn"), app="apps:websocket_echo", websocket=True,
+        note="benches/websocket_load.rs sends the next message on a connection when the last has come back. uvicorn has the "
+        "library websockets, as by itself. No compression: the client offers none.",
     ),
     Workload("gevent", "Hello world in greenlets of gevent, 64 connections", ("rgunicorn-gevent", "gunicorn-gevent")),
     Workload(
