@@ -193,3 +193,62 @@ where
         None => Ok(None),
     }
 }
+
+/// The methods that Python knows a conversation by: a coroutine's, and its own.
+macro_rules! coroutine_methods {
+    ($conversation:ident { $($own:tt)* }) => {
+        #[pymethods]
+        impl $conversation {
+            fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+                slf
+            }
+
+            fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+                conversation::resume(slf, None)
+            }
+
+            /// As of a coroutine; tasks send nothing but `None`.
+            fn send(slf: &Bound<'_, Self>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+                conversation::yielded(conversation::resume(slf, None))
+            }
+
+            #[pyo3(signature = (*arguments))]
+            fn throw(slf: &Bound<'_, Self>, arguments: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+                conversation::yielded(conversation::resume(slf, Some(arguments)))
+            }
+
+            #[pyo3(name = "close")]
+            fn py_close(slf: &Bound<'_, Self>) -> PyResult<()> {
+                conversation::close(slf)
+            }
+
+            #[getter]
+            fn cr_frame<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+                conversation::attribute(slf, "cr_frame")
+            }
+
+            #[getter]
+            fn cr_code<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+                conversation::attribute(slf, "cr_code")
+            }
+
+            #[getter]
+            fn cr_await<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+                conversation::attribute(slf, "cr_await")
+            }
+
+            #[getter]
+            fn cr_running(&self) -> bool {
+                lock(&self.driver).is_running()
+            }
+
+            #[getter]
+            fn cr_suspended(&self) -> bool {
+                lock(&self.driver).is_suspended()
+            }
+
+            $($own)*
+        }
+    };
+}
+pub(super) use coroutine_methods;

@@ -6,31 +6,29 @@
 //!
 //! [`Engine::park`]: rgunicorn_core::engine::Engine::park
 
-use std::io::ErrorKind;
+mod body;
+mod response;
+
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
-use rgunicorn_core::app::{AppError, Body, Response, ResponseError};
+use pyo3::types::{PyDict, PyTuple};
+use rgunicorn_core::app::{AppError, Body};
 use rgunicorn_core::engine::{Exchange, Occasion, Ticket, Wants};
-use rgunicorn_core::http::Informational;
 
 use super::awaitable::Ready;
-use super::conversation::{self, Conversation, Driver};
+use super::conversation::{self, Conversation, Driver, coroutine_methods};
 use super::lock;
-use super::message::{Message, for_each_header, type_name};
-use super::server::{Shared, Talk, complain, is_cancelled, still_waits};
+use super::message::{Message, type_name};
+use super::server::{Shared, Talk, is_cancelled};
 use crate::python::failure;
+use body::disconnect;
+pub(super) use response::refused;
+use response::{Said, unexpected};
 
-/// From this size on, a piece of a body is kept instead of copied.
-const WORTH_KEEPING: usize = 32 * 1024;
 /// How much of a response may wait in memory before `send` waits for the client.
 pub(super) const HIGH_WATER: usize = 64 * 1024;
-/// How much of a request's body `receive` returns at once, where it isn't all in memory.
-const PIECE: usize = 64 * 1024;
 
 /// A request, as its task runs it.
 #[pyclass(frozen, module = "rgunicorn")]
@@ -69,16 +67,6 @@ enum Stage {
     Trailers,
     /// Nothing more is waited for, or taken.
     Ended,
-}
-
-/// What a message came to.
-enum Said {
-    /// Nothing is to be sent yet.
-    Noted,
-    /// There is something to be sent.
-    Piece,
-    /// The response has its end.
-    End,
 }
 
 impl State {
@@ -198,139 +186,6 @@ impl Cycle {
         self.shared.settle(py, senders, || Ok(py.None().into_bound(py)));
     }
 
-    /// Makes a message part of the response.
-    fn say(
-        &self,
-        py: Python<'_>,
-        exchange: &mut Exchange,
-        message: &Message<'_, '_>,
-        stage: Stage,
-    ) -> PyResult<Said> {
-        let response = exchange.response();
-        match (stage, message.kind()?) {
-            (Stage::Open, "http.response.start") => self.begin(py, response, message),
-            (Stage::Open, "http.response.informational") => {
-                let status = message.need(intern!(py, "status"))?.extract::<u16>()?;
-                inform(&self.shared.status_line(status)?, message.get(intern!(py, "headers"))?, response)
-            }
-            (Stage::Open, "http.response.early_hint") => {
-                let mut fields = Vec::new();
-                if let Some(links) = message.get(intern!(py, "links"))? {
-                    for link in links.try_iter()? {
-                        fields.push((b"link".to_vec(), link?.extract::<Vec<u8>>()?));
-                    }
-                }
-                inform_with(b"103 Early Hints", fields, response)
-            }
-            (Stage::Started, "http.response.body") => self.add(py, response, message),
-            (Stage::Started, "http.response.pathsend") => send_path(py, response, message),
-            (Stage::Trailers, "http.response.trailers") => {
-                let mut fields = Vec::new();
-                if let Some(headers) = message.get(intern!(py, "headers"))? {
-                    for_each_header(&headers, |name, value| {
-                        fields.push((name.to_vec(), value.to_vec()));
-                        Ok(())
-                    })?;
-                }
-                let fields = fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-                response.end_body_with(fields).map_err(refused)?;
-                Ok(Said::End)
-            }
-            (_, kind) => Err(unexpected(stage, kind)),
-        }
-    }
-
-    fn begin(&self, py: Python<'_>, response: &mut Response, message: &Message<'_, '_>) -> PyResult<Said> {
-        let status = message.need(intern!(py, "status"))?.extract::<u16>()?;
-        response.start(&self.shared.status_line(status)?).map_err(refused)?;
-        if let Some(headers) = message.get(intern!(py, "headers"))? {
-            for_each_header(&headers, |name, value| response.header(name, value).map_err(refused))?;
-        }
-        let trailers = message.flag(intern!(py, "trailers"))?;
-        let mut state = lock(&self.state);
-        state.stage = Stage::Started;
-        state.trailers = trailers;
-        Ok(Said::Noted)
-    }
-
-    fn add(&self, py: Python<'_>, response: &mut Response, message: &Message<'_, '_>) -> PyResult<Said> {
-        let body = message.bytes(intern!(py, "body"))?;
-        let more = message.flag(intern!(py, "more_body"))?;
-        let trailers = lock(&self.state).trailers;
-        let bytes = body.as_ref().map_or(&b""[..], |body| body.as_bytes());
-        let whole = !more && !trailers && !response.head_sent();
-        let added = match (whole, body.as_ref().filter(|_| bytes.len() >= WORTH_KEEPING)) {
-            (true, None) => response.send(bytes),
-            (true, Some(body)) => response.send_owned(Box::new(PyBackedBytes::from(body.clone()))),
-            (false, None) => response.push(bytes),
-            (false, Some(body)) => response.push_owned(Box::new(PyBackedBytes::from(body.clone()))),
-        };
-        added.map_err(refused)?;
-        match (more, trailers) {
-            (true, _) => Ok(Said::Piece),
-            (false, true) => {
-                lock(&self.state).stage = Stage::Trailers;
-                Ok(Said::Piece)
-            }
-            (false, false) => {
-                response.end_body().map_err(refused)?;
-                Ok(Said::End)
-            }
-        }
-    }
-
-    /// What `receive` returns next: a message; nothing while the client is there and silent.
-    fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let (body, gone) = {
-            let mut state = lock(&self.state);
-            (state.body.take(), state.stage == Stage::Ended || state.left)
-        };
-        let Some(mut body) = body else {
-            return if gone { disconnect(py).map(Some) } else { Ok(None) };
-        };
-        if let Some(bytes) = body.in_memory() {
-            return request(py, bytes, false).map(Some);
-        }
-        let most = body.remaining().and_then(|left| usize::try_from(left).ok()).unwrap_or(PIECE).min(PIECE);
-        let mut piece = vec![0; most];
-        match body.try_read(&mut piece) {
-            Ok(count) => {
-                let more = count > 0 && body.remaining() != Some(0);
-                if more {
-                    lock(&self.state).body = Some(body);
-                }
-                request(py, piece.get(..count).unwrap_or(&piece), more).map(Some)
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                lock(&self.state).body = Some(body);
-                Ok(None)
-            }
-            Err(error) => {
-                tracing::debug!("A request body did not arrive: {error}");
-                lock(&self.state).left = true;
-                disconnect(py).map(Some)
-            }
-        }
-    }
-
-    /// Passes on what has come of the body to those who wait for it.
-    fn pass_on(&self, py: Python<'_>) {
-        loop {
-            let Some(receiver) = lock(&self.state).receivers.pop() else { return };
-            if !still_waits(py, &receiver) {
-                continue;
-            }
-            match self.next_message(py) {
-                Ok(None) => return lock(&self.state).receivers.push(receiver),
-                Ok(Some(message)) => self.shared.settle(py, vec![receiver], || Ok(message.clone())),
-                Err(error) => {
-                    complain(py, &error);
-                    return self.shared.settle(py, vec![receiver], || disconnect(py));
-                }
-            }
-        }
-    }
-
     /// What the server makes of an application that has come to its end.
     fn judge(
         &self,
@@ -434,55 +289,7 @@ impl Conversation for Cycle {
     }
 }
 
-#[pymethods]
-impl Cycle {
-    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
-        conversation::resume(slf, None)
-    }
-
-    /// As of a coroutine; tasks send nothing but `None`.
-    fn send(slf: &Bound<'_, Self>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        conversation::yielded(conversation::resume(slf, None))
-    }
-
-    #[pyo3(signature = (*arguments))]
-    fn throw(slf: &Bound<'_, Self>, arguments: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
-        conversation::yielded(conversation::resume(slf, Some(arguments)))
-    }
-
-    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        conversation::close(slf)
-    }
-
-    #[getter]
-    fn cr_frame<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        conversation::attribute(slf, "cr_frame")
-    }
-
-    #[getter]
-    fn cr_code<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        conversation::attribute(slf, "cr_code")
-    }
-
-    #[getter]
-    fn cr_await<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        conversation::attribute(slf, "cr_await")
-    }
-
-    #[getter]
-    fn cr_running(&self) -> bool {
-        lock(&self.driver).is_running()
-    }
-
-    #[getter]
-    fn cr_suspended(&self) -> bool {
-        lock(&self.driver).is_suspended()
-    }
-
+coroutine_methods! { Cycle {
     /// The next message from the client: the body of the request, then that the client is gone.
     fn asgi_receive<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
@@ -550,7 +357,7 @@ impl Cycle {
             },
         }
     }
-}
+} }
 
 impl Drop for Cycle {
     /// A task that was thrown away: its client must not wait for ever.
@@ -561,60 +368,4 @@ impl Drop for Cycle {
             Python::attach(|py| self.shared.give_back(py, exchange));
         }
     }
-}
-
-fn request<'py>(py: Python<'py>, body: &[u8], more: bool) -> PyResult<Bound<'py, PyAny>> {
-    let message = PyDict::new(py);
-    message.set_item(intern!(py, "type"), intern!(py, "http.request"))?;
-    message.set_item(intern!(py, "body"), PyBytes::new(py, body))?;
-    message.set_item(intern!(py, "more_body"), more)?;
-    Ok(message.into_any())
-}
-
-fn disconnect(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let message = PyDict::new(py);
-    message.set_item(intern!(py, "type"), intern!(py, "http.disconnect"))?;
-    Ok(message.into_any())
-}
-
-fn inform(status: &[u8], headers: Option<Bound<'_, PyAny>>, response: &mut Response) -> PyResult<Said> {
-    let mut fields = Vec::new();
-    if let Some(headers) = headers {
-        for_each_header(&headers, |name, value| {
-            fields.push((name.to_vec(), value.to_vec()));
-            Ok(())
-        })?;
-    }
-    inform_with(status, fields, response)
-}
-
-fn inform_with(status: &[u8], fields: Vec<(Vec<u8>, Vec<u8>)>, response: &mut Response) -> PyResult<Said> {
-    let fields = fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-    let informational = Informational::new(status, fields).map_err(|error| refused(error.into()))?;
-    response.inform(&informational).map_err(refused)?;
-    Ok(Said::Piece)
-}
-
-/// `http.response.pathsend`: a file by its path, sent by the kernel.
-fn send_path(py: Python<'_>, response: &mut Response, message: &Message<'_, '_>) -> PyResult<Said> {
-    let path = message.need(intern!(py, "path"))?.extract::<std::path::PathBuf>()?;
-    let file = std::fs::File::open(&path)?;
-    let length = file.metadata()?.len();
-    response.file(file.into(), 0, length, Box::new(())).map_err(refused)?;
-    Ok(Said::End)
-}
-
-fn unexpected(stage: Stage, kind: &str) -> PyErr {
-    let expected = match stage {
-        Stage::Open => "'http.response.start' was expected",
-        Stage::Started => "'http.response.body' was expected",
-        Stage::Trailers => "'http.response.trailers' was expected",
-        Stage::Ended => "the response is complete",
-    };
-    PyRuntimeError::new_err(format!("unexpected message {kind:?}: {expected}"))
-}
-
-/// What the application is told of a response that can't be sent as it is.
-pub(super) fn refused(error: ResponseError) -> PyErr {
-    PyRuntimeError::new_err(error.to_string())
 }

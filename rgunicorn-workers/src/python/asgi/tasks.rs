@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::lock;
+use super::server::complain;
 
 /// How tasks are made.
 pub(super) struct Tasks {
@@ -66,11 +67,17 @@ impl Tasks {
         let task = task?;
         for (step, context) in caught {
             let (step, context) = (step.bind(py), context.bind(py));
-            if step.getattr(intern!(py, "__self__"))?.is(&task) {
-                // Whatever its application raises is the task's.
-                context.call_method1(intern!(py, "run"), (step,))?;
-            } else {
-                // Of a task that a finalizer has made in the meantime.
+            // Others are of tasks that a finalizer has made in the meantime.
+            let mut later = !step.getattr(intern!(py, "__self__"))?.is(&task);
+            if !later && let Err(error) = context.call_method1(intern!(py, "run"), (step,)) {
+                // What its application raises is the task's, but for what is to end the whole process. A step that could
+                // not be taken is left to the loop.
+                later = !task.call_method0(intern!(py, "done"))?.is_truthy()?;
+                if !later {
+                    complain(py, &error);
+                }
+            }
+            if later {
                 let arguments = PyDict::new(py);
                 arguments.set_item(intern!(py, "context"), context)?;
                 catcher.get().call_soon.bind(py).call((step,), Some(&arguments))?;

@@ -3,6 +3,9 @@
 //! The connection stays the engine's: it is parked, and hands out what has come. So WebSockets are bounded by
 //! `worker_connections` and `send_timeout`, logged when they end, and told when the worker stops.
 
+mod closing;
+mod handshake;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -10,16 +13,16 @@ use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
-use rgunicorn_core::app::{AppError, Response};
+use rgunicorn_core::app::AppError;
 use rgunicorn_core::engine::{Exchange, Occasion, Ticket, Wants};
 use rgunicorn_core::websocket::handshake::Agreement;
 use rgunicorn_core::websocket::{Codec, Event, code, may_be_sent};
 
 use super::awaitable::Ready;
-use super::conversation::{self, Conversation, Driver};
-use super::cycle::{HIGH_WATER, refused};
+use super::conversation::{self, Conversation, Driver, coroutine_methods};
+use super::cycle::HIGH_WATER;
 use super::lock;
-use super::message::{Message, for_each_header};
+use super::message::Message;
 use super::server::{Shared, Talk, is_cancelled, still_waits};
 use crate::python::failure;
 
@@ -27,10 +30,6 @@ use crate::python::failure;
 const QUEUE: usize = 256 * 1024;
 /// How much is read from one client before others have their turn.
 const READ: usize = 256 * 1024;
-/// How often a client is asked whether it is there, and how long it may take to answer: in seconds.
-const PING: f64 = 20.0;
-/// How long a client may take for its part of the closing handshake, in seconds.
-const CLOSE: f64 = 10.0;
 
 /// A WebSocket, as its task runs it.
 #[pyclass(frozen, module = "rgunicorn")]
@@ -291,183 +290,6 @@ impl WebSocket {
             self.park(py, exchange);
         }
     }
-
-    /// Begins the closing handshake, and gives the client its time for it.
-    fn begin_close(slf: &Bound<'_, Self>, code: u16, reason: &str) {
-        let py = slf.py();
-        let this = slf.get();
-        let Some(exchange) = this.take() else { return };
-        {
-            let mut state = lock(&this.state);
-            state.codec.close(code, reason);
-            state.stage = Stage::Closing;
-            state.told.get_or_insert_with(|| (code, reason.into()));
-        }
-        this.go_on(py, exchange, true);
-        this.shared.remember(this.ticket, Talk::WebSocket(slf.clone().unbind()));
-        this.shared.call_later(py, CLOSE, slf.as_any());
-    }
-
-    /// The worker stops.
-    pub(super) fn stop(slf: &Bound<'_, Self>) {
-        if lock(&slf.get().state).stage == Stage::Open {
-            Self::begin_close(slf, code::RESTART, "");
-        }
-    }
-
-    /// Time has passed: for a ping, or for the client's part of the closing handshake.
-    pub(super) fn ring(slf: &Bound<'_, Self>) {
-        let py = slf.py();
-        let this = slf.get();
-        let (stage, alive) = {
-            let mut state = lock(&this.state);
-            (state.stage, std::mem::take(&mut state.alive))
-        };
-        match stage {
-            Stage::Open if alive => {
-                if let Some(exchange) = this.take() {
-                    lock(&this.state).codec.ping();
-                    this.go_on(py, exchange, true);
-                    this.shared.call_later(py, PING, slf.as_any());
-                }
-            }
-            Stage::Open => {
-                if let Some(exchange) = this.take() {
-                    let mut state = lock(&this.state);
-                    let reason = "keepalive ping timeout";
-                    state.codec.close(code::INTERNAL_ERROR, reason);
-                    state.end(code::INTERNAL_ERROR, reason);
-                    drop(state);
-                    this.go_on(py, exchange, true);
-                }
-            }
-            Stage::Closing => {
-                if let Some(exchange) = this.take() {
-                    lock(&this.state).end(code::ABNORMAL, "");
-                    this.go_on(py, exchange, true);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The application answers the handshake.
-    fn answer(
-        slf: &Bound<'_, Self>,
-        mut exchange: Exchange,
-        message: &Message<'_, '_>,
-    ) -> Result<(), (PyErr, Exchange)> {
-        let this = slf.get();
-        let py = slf.py();
-        let answered = match message.kind() {
-            Ok("websocket.accept") => this.accept(py, exchange.response(), message).map(|()| Stage::Open),
-            Ok("websocket.close") => {
-                let response = exchange.response();
-                let denied = response.start(b"403 Forbidden").and_then(|()| response.send(b""));
-                denied.map_err(refused).map(|()| Stage::Closed)
-            }
-            Ok("websocket.http.response.start") => {
-                this.reject(py, exchange.response(), message).map(|()| Stage::Rejecting)
-            }
-            Ok(kind) => Err(PyRuntimeError::new_err(format!(
-                "unexpected message {kind:?}: 'websocket.accept', 'websocket.close' or \
-                 'websocket.http.response.start' was expected"
-            ))),
-            Err(error) => Err(error),
-        };
-        match answered {
-            Err(error) => Err((error, exchange)),
-            Ok(Stage::Closed) => {
-                lock(&this.state).end(code::ABNORMAL, "");
-                exchange.conclude();
-                this.close(py, exchange);
-                Ok(())
-            }
-            Ok(stage) => {
-                lock(&this.state).stage = stage;
-                if stage == Stage::Open {
-                    exchange.upgrade();
-                    let sent = exchange.flush().is_ok();
-                    this.go_on(py, exchange, sent);
-                    this.shared.remember(this.ticket, Talk::WebSocket(slf.clone().unbind()));
-                    this.shared.call_later(py, PING, slf.as_any());
-                } else {
-                    this.put_back(py, exchange);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn accept(&self, py: Python<'_>, response: &mut Response, message: &Message<'_, '_>) -> PyResult<()> {
-        let (accept, deflate) = {
-            let state = lock(&self.state);
-            (state.accept.clone(), state.deflate)
-        };
-        response.start(b"101 Switching Protocols").map_err(refused)?;
-        let mut header = |name: &[u8], value: &[u8]| response.header(name, value).map_err(refused);
-        header(b"Upgrade", b"websocket")?;
-        header(b"Connection", b"Upgrade")?;
-        header(b"Sec-WebSocket-Accept", accept.as_bytes())?;
-        if let Some(agreement) = deflate {
-            header(b"Sec-WebSocket-Extensions", agreement.header().as_bytes())?;
-        }
-        if let Some(subprotocol) = message.get(intern!(py, "subprotocol"))? {
-            header(b"Sec-WebSocket-Protocol", subprotocol.cast_into::<PyString>()?.to_cow()?.as_bytes())?;
-        }
-        if let Some(headers) = message.get(intern!(py, "headers"))? {
-            for_each_header(&headers, header)?;
-        }
-        response.push(b"").map_err(refused)
-    }
-
-    fn reject(&self, py: Python<'_>, response: &mut Response, message: &Message<'_, '_>) -> PyResult<()> {
-        let status = message.need(intern!(py, "status"))?.extract::<u16>()?;
-        response.start(&self.shared.status_line(status)?).map_err(refused)?;
-        if let Some(headers) = message.get(intern!(py, "headers"))? {
-            for_each_header(&headers, |name, value| response.header(name, value).map_err(refused))?;
-        }
-        Ok(())
-    }
-
-    /// A piece of the body of an ordinary response.
-    fn reject_body(
-        &self,
-        py: Python<'_>,
-        mut exchange: Exchange,
-        message: &Message<'_, '_>,
-    ) -> Result<(), (PyErr, Exchange)> {
-        let mut add = || {
-            if message.kind()? != "websocket.http.response.body" {
-                return Err(PyRuntimeError::new_err("'websocket.http.response.body' was expected"));
-            }
-            let body = message.bytes(intern!(py, "body"))?;
-            let more = message.flag(intern!(py, "more_body"))?;
-            let bytes = body.as_ref().map_or(&b""[..], |body| body.as_bytes());
-            let response = exchange.response();
-            let added = match more || response.head_sent() {
-                true => response.push(bytes),
-                false => response.send(bytes),
-            };
-            added.and_then(|()| if more { Ok(()) } else { response.end_body() }).map_err(refused)?;
-            Ok(more)
-        };
-        match add() {
-            Err(error) => Err((error, exchange)),
-            Ok(true) => {
-                // That the client is gone shows again.
-                let _ = exchange.flush();
-                self.put_back(py, exchange);
-                Ok(())
-            }
-            Ok(false) => {
-                lock(&self.state).end(code::ABNORMAL, "");
-                exchange.conclude();
-                self.close(py, exchange);
-                Ok(())
-            }
-        }
-    }
 }
 
 impl Conversation for WebSocket {
@@ -551,56 +373,7 @@ impl Conversation for WebSocket {
     }
 }
 
-#[pymethods]
-impl WebSocket {
-    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
-        conversation::resume(slf, None)
-    }
-
-    /// As of a coroutine; tasks send nothing but `None`.
-    fn send(slf: &Bound<'_, Self>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        conversation::yielded(conversation::resume(slf, None))
-    }
-
-    #[pyo3(signature = (*arguments))]
-    fn throw(slf: &Bound<'_, Self>, arguments: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
-        conversation::yielded(conversation::resume(slf, Some(arguments)))
-    }
-
-    #[pyo3(name = "close")]
-    fn py_close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        conversation::close(slf)
-    }
-
-    #[getter]
-    fn cr_frame<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        conversation::attribute(slf, "cr_frame")
-    }
-
-    #[getter]
-    fn cr_code<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        conversation::attribute(slf, "cr_code")
-    }
-
-    #[getter]
-    fn cr_await<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        conversation::attribute(slf, "cr_await")
-    }
-
-    #[getter]
-    fn cr_running(&self) -> bool {
-        lock(&self.driver).is_running()
-    }
-
-    #[getter]
-    fn cr_suspended(&self) -> bool {
-        lock(&self.driver).is_suspended()
-    }
-
+coroutine_methods! { WebSocket {
     /// The next message from the client.
     fn asgi_receive<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
@@ -695,7 +468,7 @@ impl WebSocket {
             ))),
         }
     }
-}
+} }
 
 impl Drop for WebSocket {
     /// A task that was thrown away: its client must not wait for ever.
