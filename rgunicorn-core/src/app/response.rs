@@ -561,11 +561,18 @@ impl Response {
         self.head.status()
     }
 
-    pub(crate) fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    /// The status as it was said, such as `200 OK`.
+    pub fn status_line(&self) -> &[u8] {
+        self.head.status_line()
+    }
+
+    /// The headers of the application.
+    pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.head.headers()
     }
 
-    pub(crate) fn body_bytes(&self) -> u64 {
+    /// How many bytes of the body there were by now.
+    pub fn body_bytes(&self) -> u64 {
         self.body_bytes
     }
 

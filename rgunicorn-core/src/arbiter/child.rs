@@ -13,7 +13,7 @@ use crate::critical;
 use crate::scoreboard::{Scoreboard, Slot};
 use crate::sys::environment::Overlay;
 use crate::sys::fork::{die_with_parent, exit_now};
-use crate::sys::signals::SignalPipe;
+use crate::sys::signals::{self, Signal, SignalPipe};
 use crate::sys::{identity, title};
 use crate::worker::{BootError, Control, Exit, Lifeline, Worker, WorkerContext};
 
@@ -30,6 +30,10 @@ pub(super) fn live(birth: Birth, master: Master) -> ! {
     tracing::info!("Worker exiting (pid: {})", std::process::id());
     let status = match proper {
         Some(status) => guarded(|| {
+            if signals::has_come(&[Signal::SIGINT, Signal::SIGQUIT]) {
+                hooks.worker_int();
+            }
+            hooks.worker_exit();
             hooks.before_exit();
             status
         }),
@@ -94,6 +98,7 @@ fn keep(master: Master) -> Kept {
 
 fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootError> {
     let Birth { config, class, listeners, generation, age, slot, blocked } = birth;
+    let hooks = Arc::clone(&master.hooks);
     let Kept { signals, lifeline, scoreboard, mut environment, home } = keep(master);
     let failed = |what: &str, error: io::Error| BootError::Boot(format!("{what}: {error}"));
     let bell = signals.bell().map_err(|error| failed("signals", error))?;
@@ -115,6 +120,7 @@ fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootErr
     let own = listeners.iter().map(|listener| listener.for_worker(&config)).collect::<io::Result<Vec<_>>>();
     let own = own.map_err(|error| failed("listeners", error))?;
     drop(listeners);
+    hooks.post_fork(&own)?;
     identity::assume(config.user, config.group, config.initgroups)
         .map_err(|error| failed("Can't become the user or group that the settings name", error))?;
 
@@ -122,6 +128,7 @@ fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootErr
     die_with_parent(true);
     let context = WorkerContext { config, listeners: own, control, slot: slot.clone(), age, generation };
     let worker = class.boot(context)?;
+    hooks.post_worker_init()?;
     die_with_parent(false);
     Ok((worker, slot))
 }

@@ -94,7 +94,7 @@ impl Arbiter {
             Ok(master) => master,
             Err(error) => {
                 tracing::error!("{error}");
-                return 1;
+                return error.exit_status();
             }
         };
         match master.serve() {
@@ -210,8 +210,12 @@ impl Master {
     }
 
     fn resize(&mut self, change: impl Fn(usize) -> usize) {
+        let old = self.current.target;
         for generation in std::iter::once(&mut self.current).chain(&mut self.next) {
             generation.target = change(generation.target);
+        }
+        if self.current.target != old {
+            self.hooks.nworkers_changed(self.current.target, Some(old));
         }
     }
 

@@ -24,6 +24,7 @@ impl Master {
         let booted = self.scoreboard.view(worker.slot).booted;
         self.scoreboard.count(Event::Ended(self.cause(worker, ended)));
         self.scoreboard.free(worker.slot);
+        self.hooks.child_exit(worker.pid.as_raw());
         if booted && !worker.booted && self.ending.is_none() {
             // It was gone before we had noticed that it came.
             self.has_booted(worker.generation);

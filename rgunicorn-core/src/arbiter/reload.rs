@@ -42,8 +42,14 @@ impl Master {
         log::setup(&config)?;
         log::reopen();
         log_settings(&config);
+        self.hooks.adopt(&config)?;
+        self.hooks.nworkers_changed(config.workers, Some(self.current.target));
         self.preload(&config).map_err(StartError::Preload)?;
         let listeners = self.current.listeners_for(&config)?;
+        if let Err(error) = self.hooks.on_reload() {
+            unlink_all_but(&listeners, &self.current.listeners);
+            return Err(error.into());
+        }
         self.generations += 1;
         Ok(Generation::new(self.generations, config, class, listeners))
     }
@@ -53,6 +59,7 @@ impl Master {
         let old = std::mem::replace(&mut self.current, next);
         let (number, config) = (self.current.number, Arc::clone(&self.current.config));
         self.scoreboard.set_generation(number, self.current.stuck_after());
+        self.hooks.keep();
         unlink_all_but(&old.listeners, &self.current.listeners);
         self.current.listeners.iter().for_each(|listener| listener.readjust(&config));
         if old.config.bind != config.bind {
@@ -100,6 +107,7 @@ impl Master {
     fn go_on(&mut self, why: &str) {
         let config = Arc::clone(&self.current.config);
         self.environment.replace(&config.raw_env);
+        self.hooks.restore();
         let directory = enter(&self.home.join(&config.chdir));
         let logs = log::setup(&config).map_err(StartError::from);
         for error in [directory, logs].into_iter().filter_map(Result::err) {

@@ -12,7 +12,10 @@ use crate::scoreboard::{Event, SLOTS, SlotId};
 use crate::socket::Listener;
 use crate::sys::fork::{Forked, fork};
 use crate::sys::signals::Blocked;
-use crate::worker::WorkerClass;
+use crate::worker::{Stop, WorkerClass};
+
+/// The exit status of an arbiter whose hooks fail before there is a worker (gunicorn's -1).
+const EXIT_HOOK: i32 = 255;
 
 /// What a worker is born with.
 pub(super) struct Birth {
@@ -33,7 +36,8 @@ impl Master {
             loop {
                 let generation = if is_next { self.next.as_ref() } else { Some(&self.current) };
                 let Some(generation) = generation.filter(|generation| {
-                    generation.backoff.allows(now)
+                    self.ending.is_none()
+                        && generation.backoff.allows(now)
                         && self.workers.serving(generation.number) < generation.target
                 }) else {
                     break;
@@ -66,20 +70,30 @@ impl Master {
             ))
         })?;
         let age = self.age;
+        if let Err(error) = self.hooks.pre_fork(age + 1) {
+            self.scoreboard.free(slot);
+            if self.proven && error.exit.is_none() {
+                return Err(io::Error::other(error));
+            }
+            // No worker was ever made: none will be.
+            tracing::error!("{error}");
+            self.end(Stop::Quick, error.exit.unwrap_or(EXIT_HOOK), Some("The hook pre_fork failed."));
+            return Ok(None);
+        }
         self.hooks.before_fork();
         match fork() {
             Ok(Forked::Child(blocked)) => {
                 Ok(Some(Birth { config, class, listeners, generation, age, slot, blocked }))
             }
             Ok(Forked::Parent(pid)) => {
-                self.hooks.after_fork_in_arbiter();
+                self.hooks.after_fork_in_arbiter(Some(pid.as_raw()));
                 self.age += 1;
                 self.scoreboard.count(Event::Spawned);
                 self.workers.add(Worker::new(pid, slot, generation, &config));
                 Ok(None)
             }
             Err(error) => {
-                self.hooks.after_fork_in_arbiter();
+                self.hooks.after_fork_in_arbiter(None);
                 self.scoreboard.free(slot);
                 Err(error)
             }

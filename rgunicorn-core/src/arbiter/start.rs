@@ -12,7 +12,7 @@ use super::pidfile::{Pidfile, PidfileError};
 use super::workers::Workers;
 use super::{Arbiter, Master, daemon};
 use crate::config::{self, Config, ConfigError};
-use crate::hooks::Hooks;
+use crate::hooks::{HookError, Hooks};
 use crate::log::{self, LogError};
 use crate::scoreboard::Scoreboard;
 use crate::socket::{BindError, Listener};
@@ -39,10 +39,22 @@ pub(super) enum StartError {
     Bind(#[from] BindError),
     #[error("preload_app: {0}")]
     Preload(BootError),
+    #[error("{0}")]
+    Hook(#[from] HookError),
     #[error("Can't go into the background: {0}")]
     Daemon(io::Error),
     #[error("Can't start: {0}")]
     System(#[from] io::Error),
+}
+
+impl StartError {
+    /// What the arbiter exits with.
+    pub(super) fn exit_status(&self) -> i32 {
+        match self {
+            StartError::Hook(HookError { exit: Some(status), .. }) => *status,
+            _ => 1,
+        }
+    }
 }
 
 impl Master {
@@ -67,6 +79,8 @@ impl Master {
             Err(error) => tracing::warn!("Can't raise the limit of open files: {error}"),
         }
         let overlay = furnish(&config);
+        hooks.adopt(&config)?;
+        hooks.nworkers_changed(config.workers, None);
         let mut master = Master {
             hooks,
             reload,
@@ -100,6 +114,7 @@ impl Master {
         let config = self.current.config.clone();
         self.pidfile = config.pidfile.as_deref().map(Pidfile::create).transpose()?;
         self.preload(&config).map_err(StartError::Preload)?;
+        self.hooks.on_starting()?;
         self.current.listeners = Listener::bind(&config)?.into_iter().map(Rc::new).collect();
         self.scoreboard.set_generation(self.current.number, self.current.stuck_after());
         if std::env::var_os(UPGRADED).is_some() {
@@ -112,6 +127,8 @@ impl Master {
         tracing::info!("Listening at: {} ({})", self.current.addresses(), std::process::id());
         tracing::info!("Using worker: {}", self.current.class.name());
         title::set(&format!("rgunicorn: arbiter [{}]", config.proc_name()));
+        let listeners: Vec<&Listener> = self.current.listeners.iter().map(|listener| &**listener).collect();
+        self.hooks.when_ready(&listeners)?;
         Ok(())
     }
 

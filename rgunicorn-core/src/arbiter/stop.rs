@@ -65,6 +65,7 @@ impl Master {
             log(&format!("Reason: {reason}"));
         }
         self.close();
+        self.hooks.on_exit();
         Some(status)
     }
 }

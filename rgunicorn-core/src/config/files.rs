@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::python::{self, PythonConfig, PythonLocation};
-use super::settings::SETTINGS;
+use super::settings::{Config, SETTINGS};
 use super::sources::Entry;
 use super::toml_file;
 
@@ -30,24 +30,34 @@ pub(super) fn entries(
     python: &dyn PythonConfig,
     warnings: &mut Vec<String>,
 ) -> Result<FromFile, ConfigError> {
-    let location = match named.map(|named| (named, named.strip_prefix("python:"))) {
-        Some((_, Some(module))) => PythonLocation::Module(module.to_string()),
-        Some((named, None)) => {
-            PythonLocation::File(directory.join(named.strip_prefix("file:").unwrap_or(named)))
-        }
-        None => match default_file(directory, warnings) {
-            Some(path) => PythonLocation::File(path),
-            None => return Ok(FromFile::default()),
-        },
-    };
+    let Some(location) = locate(named, directory, warnings) else { return Ok(FromFile::default()) };
     match &location {
-        PythonLocation::File(path) if path.extension().is_some_and(|extension| extension == "toml") => {
+        PythonLocation::File(path) if is_toml(path) => {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| ConfigError::file(&location, error.to_string()))?;
             Ok(FromFile { entries: toml_file::entries(path, &text)?, environment: Vec::new() })
         }
         location => from_python(location, directory, python, warnings),
     }
+}
+
+/// Where a configuration that was read in `directory` has its Python from, if it has any.
+pub fn python_location(config: &Config, directory: &Path) -> Option<PythonLocation> {
+    let named = (config.config != Config::declared().config).then_some(config.config.as_str());
+    let location = locate(named, directory, &mut Vec::new())?;
+    (!matches!(&location, PythonLocation::File(path) if is_toml(path))).then_some(location)
+}
+
+fn locate(named: Option<&str>, directory: &Path, warnings: &mut Vec<String>) -> Option<PythonLocation> {
+    let Some(named) = named else { return default_file(directory, warnings).map(PythonLocation::File) };
+    Some(match named.strip_prefix("python:") {
+        Some(module) => PythonLocation::Module(module.to_string()),
+        None => PythonLocation::File(directory.join(named.strip_prefix("file:").unwrap_or(named))),
+    })
+}
+
+fn is_toml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
 }
 
 fn default_file(directory: &Path, warnings: &mut Vec<String>) -> Option<PathBuf> {

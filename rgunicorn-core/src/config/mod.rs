@@ -37,6 +37,7 @@ mod tests;
 pub use address::BindAddress;
 pub use cli::report;
 pub use error::{ConfigError, Origin};
+pub use files::python_location;
 pub use kind::{LogLevel, LogTarget, Takes};
 pub use page::{print, settings_page};
 pub use python::{Evaluation, NoPython, PythonConfig, PythonLocation, RawEntry};

@@ -282,36 +282,39 @@ settings! {
     }
 
     "Server Hooks" {
-        /// Called in the main process before anything else.
-        on_starting: Option<String> as Hook = None, [], Planned;
-        /// Called in the main process on a reload.
-        on_reload: Option<String> as Hook = None, [], Planned;
-        /// Called in the main process once it listens.
-        when_ready: Option<String> as Hook = None, [], Planned;
-        /// Called in the main process before each fork.
-        pre_fork: Option<String> as Hook = None, [], Planned;
-        /// Called in each new worker.
-        post_fork: Option<String> as Hook = None, [], Planned;
-        /// Called in each worker once it has loaded the application.
-        post_worker_init: Option<String> as Hook = None, [], Planned;
-        /// Called in a worker that was interrupted.
-        worker_int: Option<String> as Hook = None, [], Planned;
-        /// Called in a worker that was stopped for its silence.
-        worker_abort: Option<String> as Hook = None, [], Planned;
-        /// Called before the program is replaced by a new one.
-        pre_exec: Option<String> as Hook = None, [], Planned;
-        /// Called in a worker before each request.
-        pre_request: Option<String> as Hook = None, [], Planned;
-        /// Called in a worker after each request.
-        post_request: Option<String> as Hook = None, [], Planned;
-        /// Called in the main process after a worker has gone.
-        child_exit: Option<String> as Hook = None, [], Planned;
-        /// Called in a worker that is about to go.
-        worker_exit: Option<String> as Hook = None, [], Planned;
-        /// Called in the main process when the number of workers changes.
-        nworkers_changed: Option<String> as Hook = None, [], Planned;
-        /// Called in the main process right before it goes.
-        on_exit: Option<String> as Hook = None, [], Planned;
+        /// Called in the main process before it listens: `on_starting(server)`.
+        on_starting: Option<String> as Hook = None, [], Implemented;
+        /// Called in the main process when settings were read again: `on_reload(server)`. If it raises, the
+        /// reload has failed and the old settings go on.
+        on_reload: Option<String> as Hook = None, [], Implemented;
+        /// Called in the main process once it listens: `when_ready(server)`.
+        when_ready: Option<String> as Hook = None, [], Implemented;
+        /// Called in the main process before each fork: `pre_fork(server, worker)`.
+        pre_fork: Option<String> as Hook = None, [], Implemented;
+        /// Called in each new worker, before it gives up its privileges: `post_fork(server, worker)`.
+        post_fork: Option<String> as Hook = None, [], Implemented;
+        /// Called in each worker once it has loaded the application: `post_worker_init(worker)`.
+        post_worker_init: Option<String> as Hook = None, [], Implemented;
+        /// Called in a worker that was told to leave at once (SIGINT, SIGQUIT): `worker_int(worker)`.
+        worker_int: Option<String> as Hook = None, [], Implemented;
+        /// Called in a worker that is stopped for its silence, between two instructions of its main thread:
+        /// `worker_abort(worker)`.
+        worker_abort: Option<String> as Hook = None, [], Implemented;
+        /// Called in the new process before it becomes a new server (SIGUSR2): `pre_exec(server)`.
+        pre_exec: Option<String> as Hook = None, [], Implemented;
+        /// Called in a worker before each request: `pre_request(worker, req)`.
+        pre_request: Option<String> as Hook = None, [], Implemented;
+        /// Called in a worker after each request: `post_request(worker, req, environ, resp)`, or with fewer of
+        /// these.
+        post_request: Option<String> as Hook = None, [], Implemented;
+        /// Called in the main process after a worker has gone: `child_exit(server, worker)`.
+        child_exit: Option<String> as Hook = None, [], Implemented;
+        /// Called in a worker that is about to go: `worker_exit(server, worker)`.
+        worker_exit: Option<String> as Hook = None, [], Implemented;
+        /// Called in the main process when the number of workers is set: `nworkers_changed(server, new, old)`.
+        nworkers_changed: Option<String> as Hook = None, [], Implemented;
+        /// Called in the main process right before it goes: `on_exit(server)`.
+        on_exit: Option<String> as Hook = None, [], Implemented;
         /// Makes the TLS context.
         ssl_context: Option<String> as Hook = None, [], Planned;
     }

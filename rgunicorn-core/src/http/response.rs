@@ -129,6 +129,12 @@ impl ResponseHead {
         Ok(first && self.status >= 200 && self.status != 204)
     }
 
+    /// The status line's part from the code on, as it was said.
+    pub fn status_line(&self) -> &[u8] {
+        let line = self.bytes.get(..self.headers_start).unwrap_or(&[]);
+        line.strip_suffix(b"\r\n").unwrap_or(line)
+    }
+
     /// The status code; 0 before [`start`](Self::start).
     pub fn status(&self) -> u16 {
         self.status

@@ -29,6 +29,10 @@ static OVERFLOW: AtomicU64 = AtomicU64::new(0);
 static SEEN: AtomicU64 = AtomicU64::new(0);
 /// What to do on SIGABRT before the process ends: a `fn()`, or null.
 static ABORT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+/// Who else is told of signals: a `fn(c_int)`, or null.
+static RELAY: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+/// Bits of the signals that are told; SIGABRT among them doesn't end the process by itself.
+static RELAYED: AtomicU64 = AtomicU64::new(0);
 
 /// Every signal that arbiter or worker care for.
 const OURS: [Signal; 11] = [
@@ -178,6 +182,27 @@ pub unsafe fn set_abort_action(action: fn()) {
     ABORT.store(action as *mut (), Ordering::SeqCst);
 }
 
+/// Has `action` called with the number of each of `signals` that comes, besides what else is done about it. Among them,
+/// SIGABRT doesn't end the process any more: that is left to the action, or to whoever sent it.
+///
+/// # Safety
+/// As for [`set_abort_action`].
+pub unsafe fn set_relay(signals: &[i32], action: fn(libc::c_int)) {
+    RELAY.store(action as *mut (), Ordering::SeqCst);
+    RELAYED.store(signals.iter().fold(0, |bits, number| bits | bit(*number)), Ordering::SeqCst);
+}
+
+/// Async-signal-safe. Whether anybody was told.
+fn relay(number: libc::c_int) -> bool {
+    let action = RELAY.load(Ordering::SeqCst);
+    if action.is_null() || RELAYED.load(Ordering::SeqCst) & bit(number) == 0 {
+        return false;
+    }
+    // SAFETY: only `set_relay` stores here, and only a `fn(c_int)`; its caller promised that it may run here.
+    unsafe { std::mem::transmute::<*mut (), fn(libc::c_int)>(action)(number) };
+    true
+}
+
 /// Whether one of `signals` has come to this process, read from its [`SignalPipe`] or not. Costs a load.
 pub fn has_come(signals: &[Signal]) -> bool {
     let bits = signals.iter().fold(0, |bits, signal| bits | bit(*signal as i32));
@@ -250,6 +275,7 @@ extern "C" fn forward(number: i32) {
             // The pipe is full, so the process wakes up anyway.
             OVERFLOW.fetch_or(bit(number), Ordering::Relaxed);
         }
+        relay(number);
     }
     errno.set();
 }
@@ -263,6 +289,9 @@ extern "C" fn abort(number: i32, info: *mut libc::siginfo_t, _context: *mut libc
         if !action.is_null() {
             // SAFETY: only `set_abort_action` stores here, and only a `fn()`; its caller promised that it may run here.
             unsafe { std::mem::transmute::<*mut (), fn()>(action)() };
+        }
+        if relay(number) {
+            return;
         }
         // SAFETY: async-signal-safe.
         unsafe { libc::_exit(1) };

@@ -67,7 +67,9 @@ impl WorkerClass for Asgi {
         let application = self.loader.load_object(&context)?;
         let access = boot::access_log(&context)?;
         let mut application =
-            AsgiApplication::boot(&application, self.kind, &context.config, context.slot.clone())?;
+            AsgiApplication::boot(&application, self.kind, &context.config, context.slot.clone(), |py| {
+                self.loader.request_hooks(py)
+            })?;
         if let Some(access) = &access {
             application.want_variables(access.variables());
         }

@@ -52,6 +52,14 @@ def imported(name):
     return vars(sys.modules[name])
 
 
+def reimported(name):
+    """As imported, for a process that may have imported it before it was changed."""
+    known = sys.modules.get(name)
+    if known is not None:
+        return vars(importlib.reload(known))
+    return imported(name)
+
+
 def shown(error):
     """The traceback, without our own part of it and the importer's."""
     frames = error.__traceback__

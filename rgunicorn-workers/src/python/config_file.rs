@@ -78,6 +78,14 @@ fn in_child(work: impl FnOnce()) -> nix::Result<Pid> {
     }
 }
 
+/// `config_file.py`.
+///
+/// # Errors
+/// An exception of Python's own.
+pub(super) fn helper(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    load::helper(py, include_str!("config_file.py"), "rgunicorn_config_file")
+}
+
 /// The child's part: executes the file, and writes the outcome to the pipe.
 fn run(location: &PythonLocation, directory: &Path, environment: Option<&Environment>, pipe: &OwnedFd) {
     let startup = Startup { argv: env::args_os().collect(), path: vec![directory.to_path_buf()] };
@@ -87,7 +95,7 @@ fn run(location: &PythonLocation, directory: &Path, environment: Option<&Environ
     };
     let failed = match interpreter::start(environment, &startup) {
         Ok(()) => Python::attach(|py| {
-            load::helper(py, include_str!("config_file.py"), "rgunicorn_config_file")
+            helper(py)
                 .and_then(|helper| helper.getattr("evaluate")?.call1((file, module, pipe.as_raw_fd())))
                 .err()
                 .map(|error| failure::report(py, &error))

@@ -24,7 +24,7 @@ use nix::sys::signal::{
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use rgunicorn_core::sys::signals::set_abort_action;
+use rgunicorn_core::sys::signals::{set_abort_action, set_relay};
 use thiserror::Error;
 
 use super::environment::{Environment, EnvironmentError, PythonVersion, parse_version};
@@ -271,6 +271,40 @@ pub fn dump_on_abort(py: Python<'_>, descriptor: RawFd) -> PyResult<()> {
     // SAFETY: `dump` is async-signal-safe.
     unsafe { set_abort_action(dump) };
     Ok(())
+}
+
+/// Has `heed(number, frame)` called for each of `signals` that comes, by Python's main thread, between two of its
+/// instructions; the server's own handlers stay.
+///
+/// # Errors
+/// An exception of Python's own.
+pub(crate) fn tell_of_signals(heed: &Bound<'_, PyAny>, signals: &[i32]) -> PyResult<()> {
+    let module = heed.py().import("signal")?;
+    for number in signals {
+        let Ok(signal) = Signal::try_from(*number) else { continue };
+        keeping_handler(signal, || module.call_method1("signal", (*number, heed)).map(drop))?;
+    }
+    // SAFETY: PyErr_SetInterruptEx is made for signal handlers.
+    unsafe { set_relay(signals, tell) };
+    Ok(())
+}
+
+fn tell(number: libc::c_int) {
+    // SAFETY: async-signal-safe, with or without the GIL.
+    unsafe { ffi::PyErr_SetInterruptEx(number) };
+}
+
+/// Runs `work`, which may take the signal for itself, and puts the handler back that was there before.
+fn keeping_handler<R>(signal: Signal, work: impl FnOnce() -> R) -> R {
+    let ignored = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: nothing is called.
+    let before = unsafe { sigaction(signal, &ignored) };
+    let result = work();
+    if let Ok(before) = before {
+        // SAFETY: the handler was in place before.
+        let _ = unsafe { sigaction(signal, &before) };
+    }
+    result
 }
 
 /// A real-time signal that hardly anybody uses.

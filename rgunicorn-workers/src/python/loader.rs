@@ -7,11 +7,13 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use rgunicorn_core::app::{Application, Loader};
 use rgunicorn_core::config::{Config, ConfigError, current_directory};
-use rgunicorn_core::hooks::Hooks;
+use rgunicorn_core::hooks::{self, HookError, Hooks};
+use rgunicorn_core::socket::Listener;
 use rgunicorn_core::worker::{BootError, WorkerContext};
 
 use super::environment::{Environment, EnvironmentError};
 use super::interpreter::{self, Startup};
+use super::server_hooks::{RequestHooks, ServerHooks};
 use super::wsgi::{WsgiApplication, WsgiSettings};
 use super::{asgi, error_log, failure, greenlets, load};
 
@@ -32,14 +34,16 @@ struct Shared {
     /// Found once, by the arbiter, so that no worker has to ask a launcher script again.
     environment: OnceLock<Option<Environment>>,
     preloaded: std::sync::Mutex<Option<Py<PyAny>>>,
+    /// Made when there is a hook for the first time.
+    hooks: OnceLock<ServerHooks>,
 }
 
 impl WsgiLoader {
     /// A loader for the application that the configuration names. To be made before the process changes its directory.
     #[expect(clippy::new_without_default, reason = "it depends on where it is called")]
     pub fn new() -> Self {
-        let (environment, preloaded) = Default::default();
-        WsgiLoader { shared: Arc::new(Shared { home: current_directory(), environment, preloaded }) }
+        let (environment, preloaded, hooks) = Default::default();
+        WsgiLoader { shared: Arc::new(Shared { home: current_directory(), environment, preloaded, hooks }) }
     }
 
     fn environment(&self) -> Option<&Environment> {
@@ -76,6 +80,13 @@ impl WsgiLoader {
 }
 
 impl WsgiLoader {
+    /// Does something with the hooks, if there are any.
+    fn each_hook(&self, work: impl FnOnce(&ServerHooks)) {
+        if let Some(hooks) = self.hooks() {
+            work(hooks);
+        }
+    }
+
     /// The object that the configuration names, whatever protocol it speaks.
     ///
     /// # Errors
@@ -86,6 +97,9 @@ impl WsgiLoader {
             Some(application) => application,
             None => self.import(&context.config)?,
         };
+        if let Some(hooks) = self.hooks() {
+            hooks.loaded(&application);
+        }
         Python::attach(|py| {
             interpreter::dump_on_abort(py, error_log::descriptor())
                 .map_err(|error| BootError::Boot(failure::report(py, &error)))
@@ -103,8 +117,34 @@ impl WsgiLoader {
         let application = self.load_object(context)?;
         Python::attach(|py| {
             WsgiApplication::new(py, application, WsgiSettings::from(&*context.config))
+                .and_then(|application| Ok(application.with_hooks(self.request_hooks(py)?)))
                 .map_err(|error| BootError::Boot(failure::report(py, &error)))
         })
+    }
+
+    fn hooks(&self) -> Option<&ServerHooks> {
+        self.shared.hooks.get()
+    }
+
+    /// The function that is this hook, by the setting's name, where the configuration has it.
+    ///
+    /// # Errors
+    /// An exception of Python's own.
+    pub fn hook<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.hooks().map_or(Ok(None), |hooks| hooks.function(py, name))
+    }
+
+    /// Has the hooks be given this object as the worker, in a worker process, in place of ours.
+    pub fn set_worker(&self, worker: &Bound<'_, PyAny>) {
+        self.each_hook(|hooks| hooks.set_worker(worker));
+    }
+
+    /// The hooks around each request, in a worker; none if there are none.
+    ///
+    /// # Errors
+    /// An exception of Python's own.
+    pub(crate) fn request_hooks(&self, py: Python<'_>) -> PyResult<Option<RequestHooks>> {
+        self.hooks().map_or(Ok(None), |hooks| hooks.requests(py))
     }
 }
 
@@ -142,12 +182,92 @@ impl Hooks for WsgiLoader {
         Ok(())
     }
 
+    fn adopt(&self, config: &Config) -> Result<(), HookError> {
+        if self.hooks().is_none() && hooks::named(config).next().is_none() {
+            return Ok(());
+        }
+        let failed = |report: String| HookError { report, exit: None };
+        self.start(config).map_err(|error| failed(error.to_string()))?;
+        let adopted = Python::attach(|py| {
+            let hooks = match self.hooks() {
+                Some(hooks) => hooks,
+                None => {
+                    let made = ServerHooks::new(py).map_err(|error| failed(failure::report(py, &error)))?;
+                    self.shared.hooks.get_or_init(|| made)
+                }
+            };
+            hooks.adopt(py, config, &self.shared.home)
+        });
+        // The arbiter waits most of the time: threads that the file has started may run then.
+        interpreter::release();
+        adopted
+    }
+
+    fn keep(&self) {
+        self.each_hook(ServerHooks::keep);
+    }
+
+    fn restore(&self) {
+        self.each_hook(ServerHooks::restore);
+    }
+
+    fn nworkers_changed(&self, new: usize, old: Option<usize>) {
+        self.each_hook(|hooks| hooks.nworkers_changed(new, old));
+    }
+
+    fn on_starting(&self) -> Result<(), HookError> {
+        self.hooks().map_or(Ok(()), |hooks| hooks.with_server("on_starting"))
+    }
+
+    fn when_ready(&self, listeners: &[&Listener]) -> Result<(), HookError> {
+        self.hooks().map_or(Ok(()), |hooks| hooks.when_ready(listeners))
+    }
+
+    fn on_reload(&self) -> Result<(), HookError> {
+        self.hooks().map_or(Ok(()), |hooks| hooks.with_server("on_reload"))
+    }
+
+    fn pre_fork(&self, age: u64) -> Result<(), HookError> {
+        self.hooks().map_or(Ok(()), |hooks| hooks.pre_fork(age))
+    }
+
+    fn post_fork(&self, listeners: &[Listener]) -> Result<(), BootError> {
+        self.hooks().map_or(Ok(()), |hooks| hooks.post_fork(listeners))
+    }
+
+    fn post_worker_init(&self) -> Result<(), BootError> {
+        self.hooks().map_or(Ok(()), ServerHooks::post_worker_init)
+    }
+
+    fn worker_int(&self) {
+        self.each_hook(ServerHooks::worker_int);
+    }
+
+    fn worker_exit(&self) {
+        self.each_hook(ServerHooks::worker_exit);
+    }
+
+    fn child_exit(&self, worker: i32) {
+        self.each_hook(|hooks| hooks.child_exit(worker));
+    }
+
+    fn pre_exec(&self) {
+        self.each_hook(|hooks| hooks.tell_with_server("pre_exec"));
+    }
+
+    fn on_exit(&self) {
+        self.each_hook(|hooks| hooks.tell_with_server("on_exit"));
+    }
+
     fn before_fork(&self) {
         interpreter::before_fork();
     }
 
-    fn after_fork_in_arbiter(&self) {
+    fn after_fork_in_arbiter(&self, worker: Option<i32>) {
         interpreter::after_fork_in_parent();
+        if let Some(hooks) = self.hooks() {
+            hooks.forked(worker);
+        }
     }
 
     fn after_fork_in_worker(&self) {

@@ -11,6 +11,7 @@
 //! | `asgi` | runs ASGI applications in an asyncio event loop |
 //! | [`config_file`] | executes a configuration file that is written in Python |
 //! | [`coroutines`] | CPython's part in the worker class `coro` |
+//! | `server_hooks` | the hooks of configuration files, and what they are called with |
 //! | `turns` | turns of an engine that a Python library's event loop watches |
 //! | [`failure`] | what a Python exception means to the server |
 //! | [`error_log`] | the way of Python's own output into the error log |
@@ -25,6 +26,7 @@ pub(crate) mod greenlets;
 pub mod interpreter;
 mod load;
 pub mod loader;
+pub(crate) mod server_hooks;
 pub(crate) mod turns;
 pub mod wsgi;
 

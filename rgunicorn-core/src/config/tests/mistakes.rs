@@ -135,10 +135,10 @@ fn what_is_not_supported_yet_is_refused_by_name() {
     );
     refused(
         World::new("-c c.py")
-            .file("c.py", "def when_ready(server):\n  pass\n")
-            .python("when_ready", Value::Callable("when_ready".into())),
+            .file("c.py", "def ssl_context(config, default):\n  pass\n")
+            .python("ssl_context", Value::Callable("ssl_context".into())),
         &format!(
-            "DIR/c.py:1: the hook when_ready isn't supported yet by rgunicorn {version}: remove it from the file"
+            "DIR/c.py:1: the hook ssl_context isn't supported yet by rgunicorn {version}: remove it from the file"
         ),
         1,
     );

@@ -8,6 +8,7 @@ use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::worker::{BootError, Exit, WorkerError};
 
 use super::server::Server;
+use crate::python::server_hooks::RequestHooks;
 use crate::python::turns::Serving;
 use crate::python::wsgi::{WsgiApplication, WsgiSettings};
 use crate::python::{failure, load};
@@ -27,6 +28,7 @@ pub(crate) struct AsgiApplication {
     beat: Py<PyAny>,
     /// Names of variables that the access log asks for.
     log_variables: Vec<String>,
+    hooks: Option<RequestHooks>,
 }
 
 /// What an application is, before it is one of ASGI.
@@ -71,6 +73,7 @@ impl AsgiApplication {
         kind: Kind,
         config: &Config,
         slot: Slot,
+        hooks: impl FnOnce(Python<'_>) -> PyResult<Option<RequestHooks>>,
     ) -> Result<Self, BootError> {
         Python::attach(|py| {
             let boot = |error: PyErr| BootError::Boot(failure::problem(py, &error));
@@ -84,12 +87,13 @@ impl AsgiApplication {
                     (load::helper(py, include_str!("tornado.py"), "rgunicorn_tornado").map_err(boot)?, "off")
                 }
             };
+            let hooks = hooks(py).map_err(boot)?;
             let mut wsgi = None;
             let adapted = adapter.call_method1("adapt", (application,)).map_err(boot)?;
             if adapted.is_none() {
                 let settings = WsgiSettings::from(config);
                 let made = WsgiApplication::new(py, application.clone_ref(py), settings);
-                wsgi = Some(made.map_err(boot)?);
+                wsgi = Some(made.map_err(boot)?.with_hooks(hooks.clone()));
             }
             let state = PyDict::new(py);
             let beat =
@@ -100,6 +104,7 @@ impl AsgiApplication {
             Ok(AsgiApplication {
                 application: adapted.unbind(),
                 wsgi,
+                hooks,
                 module: module.unbind(),
                 runner: runner.unbind(),
                 lifespan: lifespan.unbind(),
@@ -132,7 +137,9 @@ impl AsgiApplication {
         Python::attach(|py| {
             let serve = || {
                 let (application, state) = (self.application.clone_ref(py), self.state.clone_ref(py));
-                let server = Bound::new(py, Server::new(py, application, wsgi, state, serving, variables)?)?;
+                let server =
+                    Server::new(py, application, wsgi, state, serving, variables, self.hooks.clone())?;
+                let server = Bound::new(py, server)?;
                 let served = self.module.bind(py).call_method1("serve", (&self.runner, &server));
                 let ended = self.end(py);
                 served.and(ended).map(|()| server.get().exit())

@@ -23,6 +23,7 @@ use super::lock;
 use super::message::{Message, type_name};
 use super::server::{Shared, Talk, is_cancelled};
 use crate::python::failure;
+use crate::python::server_hooks::Asked;
 use body::disconnect;
 pub(super) use response::refused;
 use response::{Said, unexpected};
@@ -50,6 +51,8 @@ struct State {
     trailers: bool,
     /// The client has ended its side, or is gone.
     left: bool,
+    /// The hooks that are to be told of the response.
+    asked: Option<Asked>,
     /// Futures of those who wait in `receive` for the client to leave.
     receivers: Vec<Py<PyAny>>,
     /// Futures of those who wait in `send` for the client to take what it was sent.
@@ -77,7 +80,12 @@ impl State {
 }
 
 impl Cycle {
-    pub(super) fn new(shared: Arc<Shared>, mut exchange: Exchange, scope: Bound<'_, PyDict>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        mut exchange: Exchange,
+        scope: Bound<'_, PyDict>,
+        asked: Option<Asked>,
+    ) -> Self {
         let body = exchange.lend().0.take_body();
         Cycle {
             shared,
@@ -91,6 +99,7 @@ impl Cycle {
                 stage: Stage::Open,
                 trailers: false,
                 left: false,
+                asked,
                 receivers: Vec::new(),
                 senders: Vec::new(),
             }),
@@ -175,9 +184,12 @@ impl Cycle {
     }
 
     /// The response has its end, one way or the other.
-    fn finish(&self, py: Python<'_>, exchange: Exchange) {
+    fn finish(&self, py: Python<'_>, mut exchange: Exchange) {
         let (receivers, senders) = {
             let mut state = lock(&self.state);
+            if let Some(asked) = &mut state.asked {
+                asked.answered(py, exchange.response());
+            }
             state.stage = Stage::Ended;
             (std::mem::take(&mut state.receivers), std::mem::take(&mut state.senders))
         };
@@ -284,6 +296,8 @@ impl Conversation for Cycle {
                 }
             },
         }
+        let asked = lock(&this.state).asked.take();
+        drop(asked);
         this.shared.one_less(py);
         result
     }

@@ -28,6 +28,7 @@ use super::websocket::WebSocket;
 use super::{lock, log_variables};
 use crate::holding::Holding;
 use crate::python::failure;
+use crate::python::server_hooks::RequestHooks;
 use crate::python::turns::{Serving, Turns};
 use crate::python::wsgi::WsgiApplication;
 
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     turns: Turns,
     application: Py<PyAny>,
     scopes: ScopeBuilder,
+    /// Those around each request; none for most servers.
+    hooks: Option<RequestHooks>,
     /// `200 OK` and the like, by the standard library's list; index 0 is 100.
     status_lines: Vec<Option<Box<[u8]>>>,
     done: Py<Done>,
@@ -247,11 +250,13 @@ impl Server {
         state: Py<PyDict>,
         serving: Serving,
         log_variables: Vec<String>,
+        hooks: Option<RequestHooks>,
     ) -> PyResult<Self> {
         let shared = Shared {
             scopes: ScopeBuilder::new(py, &serving.config, state)?,
             turns: Turns::new(serving),
             application,
+            hooks,
             status_lines: status_lines(py)?,
             done: Py::new(py, Done)?,
             log_variables,
@@ -311,6 +316,11 @@ impl Server {
             }
         };
         let local = exchange.local_address();
+        let hooks = shared.hooks.as_ref().filter(|_| matches!(kind, Kind::Http));
+        let asked = match hooks.map(|hooks| hooks.begin(py, &exchange.lend().0)).transpose() {
+            Ok(asked) => asked,
+            Err(error) => return Err((error, Some(Box::new(exchange)))),
+        };
         let scope = match shared.scopes.build(py, kind, &exchange.lend().0, local) {
             Ok(scope) => scope,
             Err(error) => return Err((error, Some(Box::new(exchange)))),
@@ -319,13 +329,17 @@ impl Server {
             let (request, response) = exchange.lend();
             log_variables::note(&shared.log_variables, &request, response);
         }
+        let mut asked = asked;
+        if let Some(Err(error)) = asked.as_mut().map(|asked| asked.with_scope(&scope)) {
+            return Err((error, Some(Box::new(exchange))));
+        }
         let started = match opening {
             Opening::Good { accept, deflate } => {
                 let most = shared.turns.config().websocket_max_message_size;
                 let socket = WebSocket::new(Arc::clone(shared), exchange, scope, accept, deflate, most);
                 self.run(py, socket, WebSocket::set_task)
             }
-            _ => self.run(py, Cycle::new(Arc::clone(shared), exchange, scope), Cycle::set_task),
+            _ => self.run(py, Cycle::new(Arc::clone(shared), exchange, scope, asked), Cycle::set_task),
         };
         started.map_err(|error| (error, None))
     }

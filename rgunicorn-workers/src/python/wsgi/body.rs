@@ -15,6 +15,7 @@ use super::context::Context;
 use super::exchange::{Exchange, not_bytes};
 use super::file_wrapper::{FileWrapper, PlainFile};
 use crate::python::failure;
+use crate::python::server_hooks::Asked;
 
 /// From this size on, a piece is kept instead of copied.
 const WORTH_KEEPING: usize = 32 * 1024;
@@ -48,7 +49,7 @@ pub(super) fn prepare(
     if let Some(whole) = whole(&returned)? {
         return started(exchange).map(|()| whole);
     }
-    let returned = Returned { iterable: Some(returned.unbind()), context };
+    let returned = Returned { iterable: Some(returned.unbind()), context, asked: None };
     if sendfile && let Some(file) = returned.plain_file(py) {
         started(exchange)?;
         return Ok(Answer::File(file, returned));
@@ -95,6 +96,36 @@ fn whole(returned: &Bound<'_, PyAny>) -> PyResult<Option<Answer>> {
 }
 
 impl Answer {
+    /// Gives the body to the engine, and the hook that is to be told of it to whoever ends it.
+    pub(super) fn give_hooked(
+        mut self,
+        py: Python<'_>,
+        response: &mut Response,
+        mut asked: Asked,
+    ) -> Result<(), AppError> {
+        // The head is complete but for what the server adds.
+        asked.answered(py, response);
+        match &mut self {
+            Answer::Stream(stream) => {
+                let first = stream.first.as_ref().map_or(0, |first| first.as_bytes(py).len());
+                // A longer one is counted with those that are pulled.
+                asked.add_sent(if first < WORTH_KEEPING { first } else { 0 });
+                stream.returned.asked = Some(asked);
+                self.give(py, response)
+            }
+            Answer::File(file, returned) => {
+                asked.add_sent(file.length as usize);
+                returned.asked = Some(asked);
+                self.give(py, response)
+            }
+            Answer::Whole(_) | Answer::Empty | Answer::Elsewhere => {
+                let given = self.give(py, response);
+                asked.answered(py, response);
+                given
+            }
+        }
+    }
+
     /// Gives the body to the engine.
     pub(super) fn give(self, py: Python<'_>, response: &mut Response) -> Result<(), AppError> {
         match self {
@@ -129,6 +160,8 @@ pub(super) struct Returned {
     /// None once it was closed.
     iterable: Option<Py<PyAny>>,
     context: Context,
+    /// Told after that, when this is dropped.
+    asked: Option<Asked>,
 }
 
 impl Returned {
@@ -223,7 +256,12 @@ impl BodyStream for WsgiStream {
                 sink.write(&written)?;
             }
             match item {
-                Some(item) => supply(sink, item).map(|()| Flow::More),
+                Some(item) => {
+                    if let Some(asked) = &mut self.returned.asked {
+                        asked.add_sent(item.as_bytes().len());
+                    }
+                    supply(sink, item).map(|()| Flow::More)
+                }
                 // close() is called by drop(), which logs its errors: the client has its body.
                 None => Ok(Flow::Done),
             }

@@ -42,6 +42,7 @@ use self::context::Context;
 use self::environ::EnvironBuilder;
 use self::exchange::{Exchange, Outlet};
 use super::failure;
+use super::server_hooks::{Asked, RequestHooks};
 
 /// What of the configuration shows in WSGI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,7 @@ pub struct WsgiApplication {
     sendfile: bool,
     /// Names of environ variables that the access log shows.
     variables: Vec<String>,
+    hooks: Option<RequestHooks>,
 }
 
 impl WsgiApplication {
@@ -88,7 +90,18 @@ impl WsgiApplication {
     /// A Python exception, such as `MemoryError`.
     pub fn new(py: Python<'_>, application: Py<PyAny>, settings: WsgiSettings) -> PyResult<Self> {
         let environ = EnvironBuilder::new(py, settings)?;
-        Ok(WsgiApplication { application, environ, sendfile: settings.sendfile, variables: Vec::new() })
+        Ok(WsgiApplication {
+            application,
+            environ,
+            sendfile: settings.sendfile,
+            variables: Vec::new(),
+            hooks: None,
+        })
+    }
+
+    /// Has these called around each request.
+    pub(super) fn with_hooks(self, hooks: Option<RequestHooks>) -> Self {
+        WsgiApplication { hooks, ..self }
     }
 
     fn answer(
@@ -112,6 +125,24 @@ impl WsgiApplication {
         })
     }
 
+    /// The rest of [`call`](Application::call), with hooks to be told.
+    #[cold]
+    fn call_hooked(
+        &self,
+        py: Python<'_>,
+        environ: Bound<'_, PyDict>,
+        response: &mut Response,
+        mut asked: Asked,
+    ) -> Result<(), AppError> {
+        asked.with_environ(&environ).map_err(|error| failure::app_error(py, &error))?;
+        let answer = self.answer(py, &environ, response);
+        if !self.variables.is_empty() {
+            self.tell_variables(&environ, response);
+        }
+        drop(environ);
+        answer?.give_hooked(py, response, asked)
+    }
+
     fn tell_variables(&self, environ: &Bound<'_, PyDict>, response: &mut Response) {
         for (index, name) in self.variables.iter().enumerate() {
             // The access log doesn't mind the case of the name, as in gunicorn.
@@ -127,7 +158,16 @@ impl WsgiApplication {
 impl Application for WsgiApplication {
     fn call(&self, mut request: Request<'_>, response: &mut Response) -> Result<(), AppError> {
         Python::attach(|py| {
+            let asked = match &self.hooks {
+                Some(hooks) => {
+                    Some(hooks.begin(py, &request).map_err(|error| failure::app_error(py, &error))?)
+                }
+                None => None,
+            };
             let environ = self.environ.build(py, &mut request)?;
+            if let Some(asked) = asked {
+                return self.call_hooked(py, environ, response, asked);
+            }
             let answer = self.answer(py, &environ, response);
             if !self.variables.is_empty() {
                 self.tell_variables(&environ, response);
