@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::{Body, Peer, ServerAddress};
 use crate::engine::Transport;
+use crate::http::proxy::Proxied;
 use crate::http::{RequestHead, Scheme, Version};
 
 /// A request whose head, and as much of the body as the worker class buffers, has arrived.
@@ -19,6 +20,7 @@ pub struct Request<'a> {
     pub(crate) in_place: Option<&'a mut Range<usize>>,
     pub(crate) peer: &'a Peer,
     pub(crate) server: &'a ServerAddress,
+    pub(crate) proxied: Option<&'a Proxied>,
     pub(crate) started: Instant,
     pub(crate) socket: Option<SharedSocket<'a>>,
 }
@@ -42,7 +44,8 @@ impl<'a> Request<'a> {
         peer: &'a Peer,
         server: &'a ServerAddress,
     ) -> Self {
-        Request { head, bytes, body, in_place: None, peer, server, started: Instant::now(), socket: None }
+        let started = Instant::now();
+        Request { head, bytes, body, in_place: None, peer, server, proxied: None, started, socket: None }
     }
 
     /// The method, such as `GET`: a token.
@@ -123,6 +126,11 @@ impl<'a> Request<'a> {
     /// The client's end of the connection.
     pub fn peer(&self) -> &'a Peer {
         self.peer
+    }
+
+    /// What a PROXY header has said about the connection; [`peer`](Self::peer) is then the client that it names.
+    pub fn proxied(&self) -> Option<&'a Proxied> {
+        self.proxied
     }
 
     /// Our end of the connection.

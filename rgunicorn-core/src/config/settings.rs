@@ -139,12 +139,12 @@ settings! {
         pythonpath: Vec<PathBuf> as Paths = Vec::new(), ["--pythonpath"] STRING, Implemented;
         /// A PasteDeploy file to load the application from.
         paste: Option<String> as OptionalText = None, ["--paste", "--paster"] STRING, Planned;
-        /// Reads a PROXY protocol header at the start of each connection: version `v1`, `v2`, or either
-        /// (`auto`).
-        proxy_protocol: String as ProxyProtocol = "off".into(), ["--proxy-protocol"] MODE, Planned;
-        /// Proxies whose PROXY protocol headers are believed.
-        proxy_allow_ips: AllowList as AllowIps = localhost(), ["--proxy-allow-from"],
-            Accepted("it says something about `proxy_protocol` alone, which isn't supported yet");
+        /// Reads a PROXY protocol header, where there is one, at the start of each connection: version `v1`,
+        /// `v2`, or either (`auto`). The client that it names is `REMOTE_ADDR`.
+        proxy_protocol: String as ProxyProtocol = "off".into(), ["--proxy-protocol"] MODE, Implemented;
+        /// Proxies whose PROXY protocol headers are believed: addresses and networks with commas between them, or
+        /// `*`. Others that send one are answered with 403.
+        proxy_allow_ips: AllowList as AllowIps = localhost(), ["--proxy-allow-from"], Implemented;
         /// What clients speak: `http` or `uwsgi`.
         protocol: String as Text = "http".into(), ["--protocol"] STRING, Planned;
         /// Peers that may speak the uwsgi protocol.

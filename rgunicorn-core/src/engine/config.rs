@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::app::SpoolLimits;
 use crate::config::Config;
-use crate::http::{BodyFraming, Policy};
+use crate::http::proxy::ProxyVersions;
+use crate::http::{AllowList, BodyFraming, Policy};
 use crate::worker::Control;
 
 /// How an engine behaves.
@@ -14,6 +15,10 @@ use crate::worker::Control;
 pub struct EngineConfig {
     /// What a request head is checked against.
     pub policy: Arc<Policy>,
+    /// The versions of the PROXY protocol that connections may begin with.
+    pub proxy_protocol: ProxyVersions,
+    /// Who may begin a connection so.
+    pub proxy_allow: AllowList,
     /// Where large bodies go.
     pub spool: SpoolLimits,
     /// The largest request body, in bytes; 0 for no limit (413 beyond).
@@ -82,6 +87,8 @@ impl EngineConfig {
     pub fn new(config: &Config) -> Self {
         EngineConfig {
             policy: Arc::new(config.http_policy()),
+            proxy_protocol: config.proxy_protocol.as_str().into(),
+            proxy_allow: config.proxy_allow_ips.clone(),
             spool: config.spool_limits(),
             limit_request_body: config.limit_request_body,
             worker_connections: config.worker_connections.max(1),

@@ -14,6 +14,7 @@ use super::tally::Entry;
 use super::transport::{Moved, Transport};
 use super::upload::{Beginning, Failure, Remains, Upload, WORTH_SKIPPING};
 use crate::app::{Body, Peer, Request, Response, ServerAddress, SharedSocket, Spool};
+use crate::http::proxy::{self, Preface, Proxied, ProxyVersions};
 use crate::http::response::Circumstances;
 use crate::http::{BodyDecoder, BodyFraming, HeadReader, Refusal, RequestHead};
 
@@ -91,6 +92,10 @@ pub(crate) struct Connection {
     peer: Peer,
     server: Arc<ServerAddress>,
     trusted: bool,
+    /// Where a PROXY header may still come: the versions that are looked for.
+    preface: ProxyVersions,
+    /// Who the peer speaks for, by that.
+    proxied: Option<Proxied>,
     input: Vec<u8>,
     /// Where the current message begins in `input`.
     begin: usize,
@@ -146,6 +151,8 @@ impl Connection {
             trusted: config.policy.forwarded_allow.allows(peer.ip()),
             peer,
             server,
+            preface: config.proxy_protocol,
+            proxied: None,
             input: Vec::new(),
             begin: 0,
             used: 0,
@@ -221,6 +228,7 @@ impl Connection {
             in_place: Some(&mut self.in_place),
             peer: &self.peer,
             server: &self.server,
+            proxied: self.proxied.as_ref(),
             started: self.started,
             socket: Some(SharedSocket {
                 transport: &self.transport,
@@ -286,6 +294,12 @@ impl Connection {
             if bytes.is_empty() {
                 return Ok(false);
             }
+            if !self.preface.none() {
+                if !self.read_preface(config)? {
+                    return Ok(false);
+                }
+                return self.parse(config, buffers, now);
+            }
             match self.reader.read(bytes, &mut self.head, &config.policy, self.trusted) {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
@@ -321,6 +335,26 @@ impl Connection {
             }
         }
         Ok(false)
+    }
+
+    /// Takes a PROXY header off; false while it can't be said whether there is one.
+    #[cold]
+    fn read_preface(&mut self, config: &EngineConfig) -> Result<bool, Refusal> {
+        let bytes = self.input.get(self.begin..).unwrap_or(&[]);
+        match proxy::read(bytes, self.preface, config.proxy_allow.allows(self.peer.ip()))? {
+            Preface::Incomplete => return Ok(false),
+            Preface::None => {}
+            Preface::Header(length, said) => {
+                self.input.drain(self.begin..self.begin + length);
+                if let Some(said) = said {
+                    // Whom the forwarding headers are believed of stays: the proxy.
+                    self.peer = Peer::tcp(said.client);
+                    self.proxied = Some(said);
+                }
+            }
+        }
+        self.preface = ProxyVersions::default();
+        Ok(true)
     }
 
     /// Whether the application reads the rest of the body by itself.

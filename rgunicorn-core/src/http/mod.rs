@@ -9,6 +9,7 @@
 //! | [`body`] | a request body's framing: Content-Length and chunked |
 //! | [`policy`] | limits, relaxing settings, whom we trust |
 //! | [`refusal`] | why a request is refused, and with which status |
+//! | [`proxy`] | the PROXY protocol: who a proxy speaks for |
 //! | [`response`] | a response head: what an application may say, and how the body will be framed |
 //! | [`date`] | the `Date` header, made once a second |
 //!
@@ -24,6 +25,7 @@ mod grammar;
 pub mod head;
 mod meaning;
 pub mod policy;
+pub mod proxy;
 pub mod refusal;
 mod request_line;
 pub mod response;

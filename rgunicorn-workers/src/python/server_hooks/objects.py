@@ -430,12 +430,13 @@ class Server:
 class Request:
     """`req`."""
 
-    def __init__(self, method, uri, path, query, version, scheme, headers, peer):
+    def __init__(self, method, uri, path, query, version, scheme, headers, peer, proxied):
         self.method, self.uri, self.path, self.query, self.fragment = method, uri, path, query, ""
         self.version, self.scheme, self.headers, self.trailers = version, scheme, headers, []
         # For a Unix socket, as gunicorn has it: nothing.
         self.peer_addr = self.remote_addr = peer if peer[1] is not None else ""
-        self.proxy_protocol_info = None
+        names = ("proxy_protocol", "client_addr", "client_port", "proxy_addr", "proxy_port")
+        self.proxy_protocol_info = dict(zip(names, proxied)) if proxied else None
         self.body = None
         self.must_close = False
         self._original = list(headers)

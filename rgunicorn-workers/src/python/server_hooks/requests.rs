@@ -67,6 +67,16 @@ impl RequestHooks {
             scheme,
             headers,
             peer,
+            request.proxied().map(|proxied| {
+                let server = (proxied.server.ip().to_string(), proxied.server.port());
+                (
+                    proxied.protocol(),
+                    proxied.client.ip().to_string(),
+                    proxied.client.port(),
+                    server.0,
+                    server.1,
+                )
+            }),
         );
         let request = self.shared.requests.bind(py).call_method1("begin", facts)?.unbind();
         Ok(Asked { shared: Arc::clone(&self.shared), request, environ: None, answer: None, sent: 0 })

@@ -170,6 +170,11 @@ impl EnvironBuilder {
         if let Some(port) = request.peer().port() {
             environ.set_item(&s.remote_port, port.to_string())?;
         }
+        if let Some(proxied) = request.proxied() {
+            environ.set_item(intern!(py, "PROXY_PROTOCOL"), proxied.protocol())?;
+            environ.set_item(intern!(py, "PROXY_ADDR"), proxied.server.ip().to_string())?;
+            environ.set_item(intern!(py, "PROXY_PORT"), proxied.server.port().to_string())?;
+        }
         match (request.server(), host) {
             // A Unix socket has no name that a URL could be made of: what the client asked for has.
             (ServerAddress::Unix(_), Some(host)) => {
