@@ -85,7 +85,7 @@ fn bad_values_say_where_what_and_what_would_be_right() {
     let file = directory(&[
         ("type.py", "workers = [1]\n"),
         ("broken.py", "workers = 1\nraise RuntimeError('not today')\n"),
-        ("hook.py", "def on_starting(server):\n    pass\n"),
+        ("hook.py", "def ssl_context(config, default):\n    pass\n"),
     ]);
     let cases: [(&[&str], &[&str]); 7] = [
         (&["-w", "many"], &["--workers", "many"]),
@@ -94,7 +94,7 @@ fn bad_values_say_where_what_and_what_would_be_right() {
         (&["-c", "missing.py"], &["missing.py"]),
         (&["-c", "type.py"], &["type.py", "workers", "[1]"]),
         (&["-c", "broken.py"], &["broken.py", "RuntimeError: not today"]),
-        (&["-c", "hook.py"], &["on_starting"]),
+        (&["-c", "hook.py"], &["ssl_context"]),
     ];
     for (arguments, parts) in cases {
         let (status, _, error) =

@@ -50,12 +50,12 @@ use crate::app::SpoolLimits;
 use crate::http::{Limits, Policy};
 
 impl Config {
-    /// The application, as `module:attribute`.
+    /// The application, as `module:attribute`, or the PasteDeploy file.
     ///
     /// # Errors
     /// [`ConfigError::NoApplication`]: there is a program around it that has none of its own.
     pub fn application(&self) -> Result<&str, ConfigError> {
-        self.wsgi_app.as_deref().ok_or(ConfigError::NoApplication)
+        self.paste.as_deref().or(self.wsgi_app.as_deref()).ok_or(ConfigError::NoApplication)
     }
 
     /// What processes are called: `proc_name`, or else `default_proc_name`.

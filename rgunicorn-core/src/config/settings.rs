@@ -137,8 +137,9 @@ settings! {
             ["--forwarded-allow-ips"] STRING, Implemented;
         /// Directories that Python looks for modules in, with commas between them.
         pythonpath: Vec<PathBuf> as Paths = Vec::new(), ["--pythonpath"] STRING, Implemented;
-        /// A PasteDeploy file to load the application from.
-        paste: Option<String> as OptionalText = None, ["--paste", "--paster"] STRING, Planned;
+        /// A PasteDeploy file to load the application from, with `#name` for one of several in it; goes before
+        /// `wsgi_app`.
+        paste: Option<String> as OptionalText = None, ["--paste", "--paster"] STRING, Implemented;
         /// Reads a PROXY protocol header, where there is one, at the start of each connection: version `v1`,
         /// `v2`, or either (`auto`). The client that it names is `REMOTE_ADDR`.
         proxy_protocol: String as ProxyProtocol = "off".into(), ["--proxy-protocol"] MODE, Implemented;
@@ -150,7 +151,7 @@ settings! {
         /// Peers that may speak the uwsgi protocol.
         uwsgi_allow_ips: AllowList as AllowIps = localhost(), ["--uwsgi-allow-from"], Planned;
         /// A `name=value` for the PasteDeploy file; may be given several times.
-        raw_paste_global_conf: Vec<String> as Texts = Vec::new(), ["--paste-global"] CONF, Planned;
+        raw_paste_global_conf: Vec<String> as Texts = Vec::new(), ["--paste-global"] CONF, Implemented;
         /// Accepts header fields folded over several lines, which RFC 9112 forbids.
         permit_obsolete_folding: bool as Switch = false, ["--permit-obsolete-folding"], Implemented;
         /// Accepts white space between a header's name and its colon, which RFC 9112 forbids.
@@ -229,14 +230,16 @@ settings! {
     }
 
     "Debugging" {
-        /// Restarts the workers when the code of the application changes.
-        reload: bool as Switch = false, ["--reload"], Planned;
-        /// What tells `reload` of changes: `inotify`, `poll`, or `auto` for the better of them.
-        reload_engine: String as ReloadEngine = "auto".into(), ["--reload-engine"] STRING, Planned;
+        /// Restarts workers when the code of the application changes: for development. An application that can't
+        /// be loaded is answered for with its traceback until it is mended. With `preload_app` only what is
+        /// imported later is new.
+        reload: bool as Switch = false, ["--reload"], Implemented;
+        /// What tells `reload` of changes: `inotify`, `poll` (once a second), or `auto` for the better of them.
+        reload_engine: String as ReloadEngine = "auto".into(), ["--reload-engine"] STRING, Implemented;
         /// A further file, or a pattern of files, that `reload` watches; may be given several times.
-        reload_extra_files: Vec<String> as Texts = Vec::new(), ["--reload-extra-file"] FILES, Planned;
-        /// Prints each line of Python that is executed.
-        spew: bool as Switch = false, ["--spew"], Planned;
+        reload_extra_files: Vec<String> as Texts = Vec::new(), ["--reload-extra-file"] FILES, Implemented;
+        /// Prints each line of Python before it is executed, with the variables in it: for the worst of bugs.
+        spew: bool as Switch = false, ["--spew"], Implemented;
         /// Checks the configuration, loads the application, and exits: with status 0 if both are well.
         check_config: bool as Switch = false, ["--check-config"], Implemented;
         /// Prints every setting as resolved, then does as `check_config`.

@@ -243,6 +243,11 @@ impl Loaded {
                 directory.display()
             ));
         }
+        if let Some(paste) = config.paste.as_mut().filter(|paste| !paste.contains(':')) {
+            *paste = normal(&sources.directory.join(&*paste)).display().to_string();
+            let file = paste.split('#').next().unwrap_or_default().to_string();
+            config.default_proc_name = file;
+        }
         config.chdir = chdir;
         Ok(())
     }

@@ -220,6 +220,11 @@ pub fn send(process: super::fork::Pid, signal: Signal) -> io::Result<()> {
     }
 }
 
+/// This process, for [`send`].
+pub fn this_process() -> super::fork::Pid {
+    nix::unistd::getpid()
+}
+
 /// Keeps all signals waiting, until it is dropped.
 #[derive(Debug)]
 pub struct Blocked {

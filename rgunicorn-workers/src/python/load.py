@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import sys
 import traceback
 
@@ -16,14 +17,42 @@ class NoModule(Problem):
 
 def load(text):
     """Returns (application, None, True), or (None, the text of what went wrong, whether a module was there and ran)."""
+    return outcome(text, lambda: find(text))
+
+
+def load_paste(uri, conf):
+    """The same for a PasteDeploy file; `conf` are `name=value` texts for it."""
+    return outcome(uri, lambda: find_paste(uri, conf))
+
+
+def outcome(text, find):
     try:
-        return find(text), None, True
+        return find(), None, True
     except Problem as problem:
         return None, str(problem), not isinstance(problem, NoModule)
     except SystemExit as end:
         return None, f"{text!r} called sys.exit({'' if end.code is None else repr(end.code)}) while it was loaded\n{shown(end)}", False
     except BaseException as error:
         return None, shown(error), False
+
+
+def find_paste(uri, conf):
+    file, _, name = uri.partition("#")
+    if ":" not in file and not os.path.exists(file):
+        raise NoModule(f"paste: there is no file {file!r}")
+    try:
+        from paste.deploy import loadapp
+    except ImportError as error:
+        raise NoModule(f"paste: a library is needed that can't be imported ({error}): pip install PasteDeploy") from None
+    pairs = [re.split(r"(?<!\\)=", text, maxsplit=1) for text in conf]
+    for text, pair in zip(conf, pairs):
+        if len(pair) != 2:
+            raise NoModule(f"raw_paste_global_conf: {text!r} is no 'name=value'")
+    defaults = {name.replace("\\=", "="): value.replace("\\=", "=") for name, value in pairs}
+    found = loadapp(uri if ":" in uri else f"config:{uri}", relative_to=os.getcwd(), global_conf=defaults)
+    if not callable(found):
+        raise Problem(f"what {uri!r} describes is of type {type(found).__name__!r}, which can't be called")
+    return found
 
 
 def find(text):

@@ -43,12 +43,30 @@ pub fn load(py: Python<'_>, text: &str) -> Result<Py<PyAny>, LoadError> {
     let loaded = helper(py, include_str!("load.py"), "rgunicorn_load")
         .and_then(|helper| helper.getattr("load")?.call1((text,)))
         .and_then(|result| result.extract::<(Py<PyAny>, Option<String>, bool)>());
+    understood(py, loaded)
+}
+
+fn understood(
+    py: Python<'_>,
+    loaded: PyResult<(Py<PyAny>, Option<String>, bool)>,
+) -> Result<Py<PyAny>, LoadError> {
     match loaded {
         Ok((application, None, _)) => Ok(application),
         Ok((_, Some(problem), true)) => Err(LoadError::Missing(problem)),
         Ok((_, Some(problem), false)) => Err(LoadError::Import(problem)),
         Err(error) => Err(LoadError::Import(failure::report(py, &error))),
     }
+}
+
+/// Loads the application that a PasteDeploy file describes; `uri` is its path, with `#name` for one of several.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_paste(py: Python<'_>, uri: &str, conf: &[String]) -> Result<Py<PyAny>, LoadError> {
+    let loaded = helper(py, include_str!("load.py"), "rgunicorn_load")
+        .and_then(|helper| helper.getattr("load_paste")?.call1((uri, conf)))
+        .and_then(|result| result.extract::<(Py<PyAny>, Option<String>, bool)>());
+    understood(py, loaded)
 }
 
 /// Executes a Python source file of ours as a module that stays out of `sys.modules`.

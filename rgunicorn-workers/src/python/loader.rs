@@ -11,6 +11,7 @@ use rgunicorn_core::hooks::{self, HookError, Hooks};
 use rgunicorn_core::socket::Listener;
 use rgunicorn_core::worker::{BootError, WorkerContext};
 
+use super::debugging::{Spew, reload};
 use super::environment::{Environment, EnvironmentError};
 use super::interpreter::{self, Startup};
 use super::server_hooks::{RequestHooks, ServerHooks};
@@ -36,14 +37,18 @@ struct Shared {
     preloaded: std::sync::Mutex<Option<Py<PyAny>>>,
     /// Made when there is a hook for the first time.
     hooks: OnceLock<ServerHooks>,
+    /// In a worker with `spew`.
+    spew: OnceLock<Arc<Spew>>,
 }
 
 impl WsgiLoader {
     /// A loader for the application that the configuration names. To be made before the process changes its directory.
     #[expect(clippy::new_without_default, reason = "it depends on where it is called")]
     pub fn new() -> Self {
-        let (environment, preloaded, hooks) = Default::default();
-        WsgiLoader { shared: Arc::new(Shared { home: current_directory(), environment, preloaded, hooks }) }
+        let (environment, preloaded, hooks, spew) = Default::default();
+        WsgiLoader {
+            shared: Arc::new(Shared { home: current_directory(), environment, preloaded, hooks, spew }),
+        }
     }
 
     fn environment(&self) -> Option<&Environment> {
@@ -66,6 +71,10 @@ impl WsgiLoader {
     /// Starts the interpreter, if need be, and imports the application.
     fn import(&self, config: &Config) -> Result<Py<PyAny>, BootError> {
         self.start(config)?;
+        if let Some(paste) = &config.paste {
+            let conf = &config.raw_paste_global_conf;
+            return Ok(Python::attach(|py| load::load_paste(py, paste, conf))?);
+        }
         let Some(name) = config.wsgi_app.as_deref() else {
             return Err(BootError::Load(
                 "no application was named: APP_MODULE, or the setting wsgi_app".into(),
@@ -95,7 +104,17 @@ impl WsgiLoader {
         let preloaded = self.preloaded().take();
         let application = match preloaded {
             Some(application) => application,
-            None => self.import(&context.config)?,
+            None => {
+                self.start(&context.config)?;
+                if context.config.spew {
+                    self.spew()?;
+                }
+                let import = || self.import(&context.config);
+                match context.config.reload {
+                    true => reload::load_watched(&context.config, import)?,
+                    false => import()?,
+                }
+            }
         };
         if let Some(hooks) = self.hooks() {
             hooks.loaded(&application);
@@ -118,7 +137,18 @@ impl WsgiLoader {
         Python::attach(|py| {
             WsgiApplication::new(py, application, WsgiSettings::from(&*context.config))
                 .and_then(|application| Ok(application.with_hooks(self.request_hooks(py)?)))
+                .map(|application| application.with_spew(self.shared.spew.get().cloned()))
                 .map_err(|error| BootError::Boot(failure::report(py, &error)))
+        })
+    }
+
+    /// Starts to print what Python executes.
+    fn spew(&self) -> Result<(), BootError> {
+        Python::attach(|py| {
+            let started = Spew::start(py);
+            let spew = started.map_err(|error| BootError::Boot(failure::report(py, &error)))?;
+            let _ = self.shared.spew.set(Arc::new(spew));
+            Ok(())
         })
     }
 

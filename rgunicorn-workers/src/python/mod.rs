@@ -13,12 +13,14 @@
 //! | [`coroutines`] | CPython's part in the worker class `coro` |
 //! | `server_hooks` | the hooks of configuration files, and what they are called with |
 //! | `turns` | turns of an engine that a Python library's event loop watches |
+//! | `debugging` | `--reload` and `--spew` |
 //! | [`failure`] | what a Python exception means to the server |
 //! | [`error_log`] | the way of Python's own output into the error log |
 
 pub(crate) mod asgi;
 pub mod config_file;
 pub mod coroutines;
+pub(crate) mod debugging;
 pub mod environment;
 mod error_log;
 mod failure;

@@ -119,9 +119,9 @@ fn python_files_need_python() {
 fn what_is_not_supported_yet_is_refused_by_name() {
     let version = crate::VERSION;
     refused(
-        World::new("--reload"),
+        World::new("--dirty-workers 1"),
         &format!(
-            "argument --reload: reload = True isn't supported yet: rgunicorn {version} only knows the default, False"
+            "argument --dirty-workers: dirty_workers = 1 isn't supported yet: rgunicorn {version} only knows the default, 0"
         ),
         1,
     );

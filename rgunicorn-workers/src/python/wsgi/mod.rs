@@ -29,6 +29,8 @@ mod upgrade;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rgunicorn_core::app::{AppError, Application, Request, Response};
@@ -41,6 +43,7 @@ use self::body::Answer;
 use self::context::Context;
 use self::environ::EnvironBuilder;
 use self::exchange::{Exchange, Outlet};
+use super::debugging::Spew;
 use super::failure;
 use super::server_hooks::{Asked, RequestHooks};
 
@@ -81,6 +84,7 @@ pub struct WsgiApplication {
     /// Names of environ variables that the access log shows.
     variables: Vec<String>,
     hooks: Option<RequestHooks>,
+    spew: Option<Arc<Spew>>,
 }
 
 impl WsgiApplication {
@@ -96,12 +100,18 @@ impl WsgiApplication {
             sendfile: settings.sendfile,
             variables: Vec::new(),
             hooks: None,
+            spew: None,
         })
     }
 
     /// Has these called around each request.
     pub(super) fn with_hooks(self, hooks: Option<RequestHooks>) -> Self {
         WsgiApplication { hooks, ..self }
+    }
+
+    /// Has this print what is executed, in whatever thread that is.
+    pub(super) fn with_spew(self, spew: Option<Arc<Spew>>) -> Self {
+        WsgiApplication { spew, ..self }
     }
 
     fn answer(
@@ -158,6 +168,9 @@ impl WsgiApplication {
 impl Application for WsgiApplication {
     fn call(&self, mut request: Request<'_>, response: &mut Response) -> Result<(), AppError> {
         Python::attach(|py| {
+            if let Some(spew) = &self.spew {
+                spew.trace_this_thread(py);
+            }
             let asked = match &self.hooks {
                 Some(hooks) => {
                     Some(hooks.begin(py, &request).map_err(|error| failure::app_error(py, &error))?)
