@@ -14,7 +14,7 @@ const CLIENTS: usize = 16;
 
 fn seconds() -> u64 {
     let given = std::env::var("RGUNICORN_LOAD_SECONDS").ok().and_then(|text| text.parse().ok());
-    given.unwrap_or(3)
+    given.unwrap_or(2)
 }
 
 /// A load, and a SIGHUP a second if `reloads`.
@@ -52,5 +52,9 @@ fn try_it(class: &str, what: &str, arguments: &[&str], reloads: bool) {
 on_every_class! {
     fn reloads_and_recycling(class: &str) {
         try_it(class, "SIGHUP and max_requests", &["--max-requests", "200", "--max-requests-jitter", "50"], true);
+    }
+
+    fn reloads_with_reuse_port(class: &str) {
+        try_it(class, "SIGHUP with reuse_port", &["--reuse-port"], true);
     }
 }

@@ -30,7 +30,7 @@ on_every_class! {
         let mut busy = server.connect();
         busy.send("GET /sleep?s=0.5 HTTP/1.1\r\nHost: t\r\n\r\n");
         std::thread::sleep(Duration::from_millis(200));
-        let mut queued: Vec<_> = (0..20).map(|_| {
+        let mut queued: Vec<_> = (0..40).map(|_| {
             let mut client = server.connect();
             client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
             client
@@ -150,9 +150,10 @@ on_every_class! {
     }
 
     fn an_idle_worker_is_not_taken_for_a_stuck_one(class: &str) {
-        let server = server(class, &["-w", "1", "--timeout", "1"]);
+        let server = server(class, &["-w", "1", "--timeout", "2"]);
+        server.wait_for_log("is ready");
         let workers = server.wait_for_workers(1);
-        std::thread::sleep(Duration::from_millis(3500));
+        std::thread::sleep(Duration::from_millis(4500));
         assert_eq!(server.workers(), workers);
         assert!(!server.log().contains("TIMEOUT"), "{}", server.log());
     }
@@ -162,7 +163,7 @@ on_every_class! {
         let load = Load::start(server.port(), 4);
         server.wait_until("some hundred answers", || load.answered() > 500);
         // A worker that leaves answers whoever waits in the queue, which can be many.
-        server.wait_for_log_times("Booting worker with pid", 9);
+        server.wait_for_log_times("Booting worker with pid", 5);
         let counts = load.stop();
         assert_eq!(counts.lost(), 0, "{counts}");
     }

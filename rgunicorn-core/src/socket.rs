@@ -2,13 +2,15 @@
 
 mod bind;
 
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use socket2::{SockAddr, Socket};
+use socket2::{SockAddr, SockRef, Socket};
 use thiserror::Error;
 
 use crate::app::{Peer, ServerAddress};
@@ -27,8 +29,26 @@ pub struct Listener {
     bound_to: BindAddress,
     /// The socket file that this process made, if it made one.
     file: Option<SocketFile>,
-    /// It only holds the port: each worker listens with a socket of its own (`reuse_port`).
-    reserved: bool,
+    /// Further sockets that listen at the same address, with `reuse_port`: one for each worker, `socket` being the first.
+    /// They are never closed before the arbiter ends, for a socket that is closed loses who waits in its queue; so many
+    /// as there ever were workers.
+    further: Option<RefCell<Vec<Socket>>>,
+}
+
+/// Which of several sockets a worker accepts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Which of the workers it is, counted from 0.
+    pub(crate) seat: usize,
+    /// How many workers there are to be.
+    pub(crate) of: usize,
+}
+
+impl Share {
+    /// The sockets, by number: each has its worker, also where there are more sockets than workers.
+    pub(crate) fn of(self, sockets: usize) -> impl Iterator<Item = usize> {
+        (self.seat..sockets).step_by(self.of.max(1))
+    }
 }
 
 /// A connection just accepted; non-blocking.
@@ -145,35 +165,68 @@ impl Listener {
             address: self.address.clone(),
             bound_to: self.bound_to.clone(),
             file: None,
-            reserved: self.reserved,
+            further: None,
         })
     }
 
-    /// What a worker accepts from: another handle, or with `reuse_port` a socket of its own.
+    /// What a worker accepts from: another handle, or with `reuse_port` of the sockets those that `share` has.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub(crate) fn for_worker(&self, share: Share) -> io::Result<Vec<Listener>> {
+        let Some(further) = &self.further else { return Ok(vec![self.try_clone()?]) };
+        let further = further.borrow();
+        let sockets: Vec<&Socket> = std::iter::once(&self.socket).chain(further.iter()).collect();
+        share
+            .of(sockets.len())
+            .filter_map(|index| sockets.get(index))
+            .map(|socket| Ok(Listener { socket: socket.try_clone()?, ..self.try_clone()? }))
+            .collect()
+    }
+
+    /// With `reuse_port`, makes as many sockets as there are workers.
     ///
     /// # Errors
     /// When there are no descriptors left, or the port was taken from us.
-    pub(crate) fn for_worker(&self, config: &Config) -> io::Result<Listener> {
-        let mut own = self.try_clone()?;
-        if self.reserved {
-            own.socket = bind::listen(&self.socket.local_addr()?, config)?;
-            own.reserved = false;
+    pub(crate) fn provide_for(&self, workers: usize, config: &Config) -> io::Result<()> {
+        if let Some(further) = &self.further {
+            let mut further = further.borrow_mut();
+            while further.len() + 1 < workers {
+                further.push(bind::listen(&self.socket.local_addr()?, config)?);
+            }
         }
-        Ok(own)
+        Ok(())
+    }
+
+    /// How many sockets it has for workers to share out; none if they all accept from one.
+    pub(crate) fn shared_out(&self) -> Option<usize> {
+        self.further.as_ref().map(|further| further.borrow().len() + 1)
+    }
+
+    /// Calls `with` for each socket that it listens with.
+    pub(crate) fn for_each_socket<E>(
+        &self,
+        mut with: impl FnMut(BorrowedFd<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        with(self.socket.as_fd())?;
+        let further = self.further.as_ref().map(RefCell::borrow);
+        further.iter().flat_map(|further| further.iter()).try_for_each(|socket| with(socket.as_fd()))
     }
 
     /// Adapts it to settings that may have changed.
     pub(crate) fn readjust(&self, config: &Config) {
-        if !self.reserved {
-            // Listening again changes the backlog. That it listens already it does.
-            let _ = self.socket.listen(bind::backlog(config));
-        }
+        // Listening again changes the backlog. That it listens already it does.
+        let listen = |socket: BorrowedFd<'_>| {
+            let _ = SockRef::from(&socket).listen(bind::backlog(config));
+            Ok::<(), Infallible>(())
+        };
+        let _ = self.for_each_socket(listen);
     }
 
     /// Whether it can serve a configuration that wants `address`.
     pub(crate) fn fits(&self, address: &BindAddress, config: &Config) -> bool {
         let tcp = matches!(address, BindAddress::Tcp { .. });
-        self.bound_to == *address && self.reserved == (tcp && config.reuse_port)
+        self.bound_to == *address && self.further.is_some() == (tcp && config.reuse_port)
     }
 
     /// Removes the socket file, if this process made it and it is still the same.

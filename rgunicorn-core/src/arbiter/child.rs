@@ -97,7 +97,7 @@ fn keep(master: Master) -> Kept {
 }
 
 fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootError> {
-    let Birth { config, class, listeners, generation, age, slot, blocked } = birth;
+    let Birth { config, class, listeners, share, generation, age, slot, blocked } = birth;
     let hooks = Arc::clone(&master.hooks);
     let Kept { signals, lifeline, scoreboard, mut environment, home } = keep(master);
     let failed = |what: &str, error: io::Error| BootError::Boot(format!("{what}: {error}"));
@@ -117,8 +117,8 @@ fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootErr
     environment.replace(&config.raw_env);
     enter(&home.join(&config.chdir)).map_err(|error| BootError::Boot(error.to_string()))?;
 
-    let own = listeners.iter().map(|listener| listener.for_worker(&config)).collect::<io::Result<Vec<_>>>();
-    let own = own.map_err(|error| failed("listeners", error))?;
+    let own = listeners.iter().map(|listener| listener.for_worker(share)).collect::<io::Result<Vec<_>>>();
+    let own: Vec<_> = own.map_err(|error| failed("listeners", error))?.into_iter().flatten().collect();
     drop(listeners);
     hooks.post_fork(&own)?;
     identity::assume(config.user, config.group, config.initgroups)

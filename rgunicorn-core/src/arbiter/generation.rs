@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use crate::config::Config;
-use crate::socket::{BindError, Listener};
+use crate::socket::{BindError, Listener, Share};
 use crate::worker::WorkerClass;
 
 /// The settings, and what was made from them.
@@ -62,10 +62,21 @@ impl Generation {
         limits.min().unwrap_or(WITHOUT_LIMIT).as_millis() as u64
     }
 
+    /// With `reuse_port`: which of the sockets the worker with this seat accepts from; else there is nothing to share out.
+    pub(super) fn share(&self, seat: usize) -> Vec<usize> {
+        sockets_of(&self.listeners, Share { seat, of: self.target })
+    }
+
     /// The addresses, as the log shows them.
     pub(super) fn addresses(&self) -> String {
         self.listeners.iter().map(|listener| listener.to_string()).collect::<Vec<_>>().join(",")
     }
+}
+
+/// With `reuse_port`: which of the sockets of each listener are a worker's; else there is nothing to share out.
+pub(super) fn sockets_of(listeners: &[Rc<Listener>], share: Share) -> Vec<usize> {
+    let sockets = listeners.iter().filter_map(|listener| listener.shared_out()).max();
+    sockets.map_or_else(Vec::new, |sockets| share.of(sockets).collect())
 }
 
 /// Removes the socket files of `listeners`, except of those that are in `kept` too.

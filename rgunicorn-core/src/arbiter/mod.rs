@@ -11,6 +11,9 @@
 //! | `child` | what the new process does, from its first breath to `_exit` |
 //! | `workers` | the table of children, and what is due for each |
 //! | `reap` | what the end of a child means |
+//! | `inheritance` | what it is born with: sockets from the arbiter before it, or from systemd |
+//! | `upgrade` | another arbiter beside this one |
+//! | `service` | what systemd is told |
 //! | `succession` | who leaves when |
 //! | `desk` | who comes to the arbiter itself: for metrics and health checks |
 //! | `reload` | from one generation to the next, or back |
@@ -23,13 +26,16 @@ mod child;
 mod daemon;
 mod desk;
 mod generation;
+mod inheritance;
 mod pidfile;
 mod reap;
 mod reload;
+mod service;
 mod spawn;
 mod start;
 mod stop;
 mod succession;
+mod upgrade;
 mod workers;
 
 use std::os::fd::AsFd;
@@ -42,12 +48,15 @@ use crate::log;
 use crate::scoreboard::Scoreboard;
 use crate::sys::clock::monotonic_ms;
 use crate::sys::environment::Overlay;
+use crate::sys::fork::Pid;
 use crate::sys::processes::OutOfMemory;
 use crate::sys::signals::{self, Signal, SignalPipe};
 use crate::worker::{BootError, Lifeline, Stop, WorkerClass};
 use desk::Desk;
 use generation::Generation;
+use inheritance::Inheritance;
 use pidfile::Pidfile;
+use service::Service;
 use spawn::Birth;
 use stop::Ending;
 use workers::Workers;
@@ -99,7 +108,7 @@ impl Arbiter {
         };
         match master.serve() {
             Outcome::Over(status) => status,
-            Outcome::Born(birth) => child::live(birth, master),
+            Outcome::Born(birth) => child::live(*birth, master),
         }
     }
 }
@@ -109,7 +118,7 @@ enum Outcome {
     /// The arbiter is done; this is its exit status.
     Over(i32),
     /// This is not the arbiter any more, but a worker just forked.
-    Born(Birth),
+    Born(Box<Birth>),
 }
 
 /// A running arbiter.
@@ -136,6 +145,10 @@ struct Master {
     proven: bool,
     preloaded: bool,
     out_of_memory: OutOfMemory,
+    inheritance: Inheritance,
+    /// The arbiter that is to take over from this one.
+    heir: Option<Pid>,
+    service: Service,
     /// When workers were last weighed, in milliseconds.
     weighed: u64,
     /// Until when it serves on, though it was told to stop; in milliseconds.
@@ -148,7 +161,7 @@ impl Master {
     fn serve(&mut self) -> Outcome {
         loop {
             if let Some(birth) = self.tend() {
-                return Outcome::Born(birth);
+                return Outcome::Born(Box::new(birth));
             }
             let now = monotonic_ms();
             if let Some(status) = self.over(now) {
@@ -181,16 +194,19 @@ impl Master {
                 log::reopen();
                 self.workers.send(Signal::SIGUSR1);
             }
-            Signal::SIGHUP | Signal::SIGTTIN | Signal::SIGTTOU if self.ending.is_some() => {}
+            Signal::SIGHUP | Signal::SIGTTIN | Signal::SIGTTOU | Signal::SIGUSR2 | Signal::SIGWINCH
+                if self.ending.is_some() => {}
             Signal::SIGHUP => {
                 tracing::info!("Hang up: Master");
                 self.begin_reload();
             }
             Signal::SIGTTIN => self.resize(|workers| workers + 1),
             Signal::SIGTTOU => self.resize(|workers| if workers > 1 { workers - 1 } else { workers }),
-            Signal::SIGUSR2 => tracing::warn!("SIGUSR2 ignored: upgrading on the fly is not supported yet"),
-            Signal::SIGWINCH if self.current.config.daemon => {
-                tracing::warn!("SIGWINCH ignored: stopping the workers alone is not supported yet");
+            Signal::SIGUSR2 => self.upgrade(),
+            // A terminal sends it whenever it changes its size.
+            Signal::SIGWINCH if self.current.config.daemon || self.heir.is_some() => {
+                tracing::info!("graceful stop of workers");
+                self.resize(|_| 0);
             }
             Signal::SIGWINCH => tracing::debug!("SIGWINCH ignored. Not daemonized"),
             _ => {}
@@ -228,6 +244,8 @@ impl Master {
         self.workers.abort_hung(now, &self.scoreboard);
         self.workers.kill_overdue(now);
         self.end_if_due(now);
+        self.service.beat(now);
+        self.take_over_if_due();
         if self.ending.is_some() {
             return None;
         }
@@ -244,12 +262,16 @@ impl Master {
                 self.ending.is_none() && self.workers.serving(generation.number) < generation.target
             })
             .map(|generation| generation.backoff.not_before());
-        let own = [self.next_weighing(), self.serves_until, self.desk.due()].into_iter().flatten();
+        // Nobody tells of the end of a parent.
+        let promotion = self.inheritance.predecessor.map(|_| now + 1000);
+        let own =
+            [self.next_weighing(), self.serves_until, self.service.next_beat(), promotion, self.desk.due()];
+        let own = own.into_iter().flatten();
         workers.into_iter().chain(births).chain(own).min()
     }
 
     /// Notes which workers have booted since.
-    fn welcome(&mut self, now: u64) {
+    pub(super) fn welcome(&mut self, now: u64) {
         for generation in self.workers.note_booted(now, &self.scoreboard) {
             self.has_booted(generation);
         }
@@ -257,12 +279,15 @@ impl Master {
 
     /// A worker of this generation has booted, so the generation can.
     fn has_booted(&mut self, generation: u64) {
-        self.proven = true;
+        let first = !std::mem::replace(&mut self.proven, true);
         if let Some(next) = self.next.take_if(|next| next.number == generation) {
             self.promote(next);
         }
         if self.current.number == generation {
             self.current.backoff.reset();
+            if first {
+                self.service.is_ready(generation, self.current.target);
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ impl Master {
         while let Some((pid, ended)) = fork::reap() {
             match self.workers.remove(pid) {
                 Some(worker) => self.bury(&worker, ended),
+                None if self.bury_heir(pid, ended) => {}
                 None => tracing::debug!("Reaped unknown child process (pid:{pid}, status:{ended:?})"),
             }
         }

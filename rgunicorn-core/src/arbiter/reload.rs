@@ -14,16 +14,17 @@ use super::workers::Leaving;
 use crate::log;
 use crate::scoreboard::Event;
 use crate::sys::clock::monotonic_ms;
-use crate::sys::title;
-use crate::worker::Stop;
 
 impl Master {
     /// Reads the settings again and starts a generation with them. One that is being started gives way.
     pub(super) fn begin_reload(&mut self) {
+        // It may have booted this very moment.
+        self.welcome(monotonic_ms());
         if let Some(superseded) = self.next.take() {
             tracing::warn!("Generation {} gives way to another reload", superseded.number);
             self.dismiss(&superseded);
         }
+        self.service.reloads();
         match self.prepare() {
             Ok(next) if next.target == 0 => self.promote(next),
             Ok(next) => self.next = Some(next),
@@ -34,7 +35,8 @@ impl Master {
     /// Everything that can go wrong before a process is forked.
     fn prepare(&mut self) -> Result<Generation, StartError> {
         self.environment.replace(&[]);
-        let (config, class) = (self.reload)()?;
+        let (mut config, class) = (self.reload)()?;
+        self.inheritance.apply(&mut config);
         enter(&self.home.join(&config.chdir))?;
         self.environment.replace(&config.raw_env);
         class.check(&config)?;
@@ -68,14 +70,16 @@ impl Master {
         self.move_pidfile();
         self.desk.open_in_time(&config);
         self.scoreboard.count(Event::Reload);
-        title::set(&format!("rgunicorn: arbiter [{}]", config.proc_name()));
+        self.retitle();
+        self.service.is_ready(number, self.current.target);
         tracing::info!("Generation {number} serves, generation {} finishes what it holds", old.number);
         self.workers.retire(Leaving::Reload, |worker| worker.generation != number);
     }
 
-    fn move_pidfile(&mut self) {
-        let wanted = self.current.config.pidfile.as_deref();
-        if let (Some(pidfile), Some(path)) = (&self.pidfile, wanted)
+    /// Has the pid file be where it should.
+    pub(super) fn move_pidfile(&mut self) {
+        let wanted = self.pidfile_path(&self.current.config);
+        if let (Some(pidfile), Some(path)) = (&self.pidfile, &wanted)
             && pidfile.is_at(path)
         {
             return;
@@ -83,7 +87,7 @@ impl Master {
         if let Some(pidfile) = self.pidfile.take() {
             pidfile.unlink();
         }
-        match wanted.map(Pidfile::create).transpose() {
+        match wanted.as_deref().map(Pidfile::create).transpose() {
             Ok(pidfile) => self.pidfile = pidfile,
             Err(error) => tracing::error!("{error}"),
         }
@@ -100,7 +104,7 @@ impl Master {
     /// Undoes what was started of a generation that will not be.
     fn dismiss(&mut self, generation: &Generation) {
         unlink_all_but(&generation.listeners, &self.current.listeners);
-        self.workers.stop(Stop::Quick, monotonic_ms(), |worker| worker.generation == generation.number);
+        self.workers.dismiss(generation.number, monotonic_ms());
     }
 
     /// Goes on as if there had been no reload.
@@ -115,5 +119,6 @@ impl Master {
         }
         self.scoreboard.count(Event::FailedReload);
         tracing::error!("reload failed, generation {} goes on: {why}", self.current.number);
+        self.service.goes_on(self.current.number, why);
     }
 }

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Master;
-use super::generation::Generation;
+use super::generation::{Generation, sockets_of};
 use super::workers::Worker;
 use crate::config::Config;
 use crate::scoreboard::{Event, SLOTS, SlotId};
-use crate::socket::Listener;
+use crate::socket::{Listener, Share};
 use crate::sys::fork::{Forked, fork};
 use crate::sys::signals::Blocked;
 use crate::worker::{Stop, WorkerClass};
@@ -22,6 +22,8 @@ pub(super) struct Birth {
     pub(super) config: Arc<Config>,
     pub(super) class: Arc<dyn WorkerClass>,
     pub(super) listeners: Vec<Rc<Listener>>,
+    /// Which of their sockets are its own.
+    pub(super) share: Share,
     pub(super) generation: u64,
     pub(super) age: u64,
     pub(super) slot: SlotId,
@@ -42,7 +44,7 @@ impl Master {
                 }) else {
                     break;
                 };
-                let order = Order::of(generation);
+                let order = Order::of(generation, self.workers.free_seat(generation.number));
                 match self.spawn(order) {
                     Ok(None) => {}
                     Ok(birth) => return birth,
@@ -63,7 +65,11 @@ impl Master {
 
     /// Makes a worker process. Answers none in the arbiter, and in the worker what it is born with.
     fn spawn(&mut self, order: Order) -> io::Result<Option<Birth>> {
-        let Order { config, class, listeners, generation } = order;
+        let Order { config, class, listeners, share, generation } = order;
+        for listener in &listeners {
+            listener.provide_for(share.of, &config)?;
+        }
+        let sockets = sockets_of(&listeners, share);
         let slot = self.scoreboard.claim(generation).ok_or_else(|| {
             io::Error::other(format!(
                 "there are {SLOTS} workers already, old ones included, and no room for more"
@@ -83,13 +89,13 @@ impl Master {
         self.hooks.before_fork();
         match fork() {
             Ok(Forked::Child(blocked)) => {
-                Ok(Some(Birth { config, class, listeners, generation, age, slot, blocked }))
+                Ok(Some(Birth { config, class, listeners, share, generation, age, slot, blocked }))
             }
             Ok(Forked::Parent(pid)) => {
                 self.hooks.after_fork_in_arbiter(Some(pid.as_raw()));
                 self.age += 1;
                 self.scoreboard.count(Event::Spawned);
-                self.workers.add(Worker::new(pid, slot, generation, &config));
+                self.workers.add(Worker::new(pid, slot, generation, &config).seated(share.seat, sockets));
                 Ok(None)
             }
             Err(error) => {
@@ -106,15 +112,17 @@ struct Order {
     config: Arc<Config>,
     class: Arc<dyn WorkerClass>,
     listeners: Vec<Rc<Listener>>,
+    share: Share,
     generation: u64,
 }
 
 impl Order {
-    fn of(generation: &Generation) -> Order {
+    fn of(generation: &Generation, seat: usize) -> Order {
         Order {
             config: Arc::clone(&generation.config),
             class: Arc::clone(&generation.class),
             listeners: generation.listeners.clone(),
+            share: Share { seat, of: generation.target },
             generation: generation.number,
         }
     }

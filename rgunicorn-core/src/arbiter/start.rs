@@ -8,7 +8,9 @@ use thiserror::Error;
 
 use super::desk::Desk;
 use super::generation::{Generation, unlink_all_but};
+use super::inheritance::Inheritance;
 use super::pidfile::{Pidfile, PidfileError};
+use super::service::Service;
 use super::workers::Workers;
 use super::{Arbiter, Master, daemon};
 use crate::config::{self, Config, ConfigError};
@@ -43,6 +45,12 @@ pub(super) enum StartError {
     Hook(#[from] HookError),
     #[error("Can't go into the background: {0}")]
     Daemon(io::Error),
+    #[error("LISTEN_FDS, which systemd sets: {0}")]
+    Activation(io::Error),
+    #[error(
+        "GUNICORN_FD={numbers}: {why}; it must be the numbers of listening sockets, with commas between them"
+    )]
+    Inheritance { numbers: String, why: String },
     #[error("Can't start: {0}")]
     System(#[from] io::Error),
 }
@@ -59,14 +67,17 @@ impl StartError {
 
 impl Master {
     pub(super) fn start(arbiter: Arbiter) -> Result<Master, StartError> {
-        let Arbiter { config, class, hooks, reload } = arbiter;
+        let Arbiter { mut config, class, hooks, reload } = arbiter;
+        let inheritance = Inheritance::claim()?;
+        inheritance.apply(&mut config);
         let home = std::env::current_dir()?;
         enter(&home.join(&config.chdir))?;
         // Before the terminal is left: what is wrong with the settings should be seen there.
         log::setup(&config)?;
         class.check(&config)?;
         hooks.check(&config)?;
-        if config.daemon {
+        // One that is to take over is in the background if the other one is.
+        if config.daemon && inheritance.predecessor.is_none() {
             daemon::detach(config.enable_stdio_inheritance).map_err(StartError::Daemon)?;
         }
         log_settings(&config);
@@ -98,6 +109,9 @@ impl Master {
             proven: false,
             preloaded: false,
             out_of_memory: OutOfMemory::watch(),
+            inheritance,
+            heir: None,
+            service: Service::find(),
             weighed: 0,
             serves_until: None,
             ending: None,
@@ -112,12 +126,13 @@ impl Master {
 
     fn open(&mut self) -> Result<(), StartError> {
         let config = self.current.config.clone();
-        self.pidfile = config.pidfile.as_deref().map(Pidfile::create).transpose()?;
+        self.pidfile = self.pidfile_path(&config).as_deref().map(Pidfile::create).transpose()?;
         self.preload(&config).map_err(StartError::Preload)?;
         self.hooks.on_starting()?;
-        self.current.listeners = Listener::bind(&config)?.into_iter().map(Rc::new).collect();
+        let inherited = std::mem::take(&mut self.inheritance.listeners);
+        self.current.listeners = Listener::bind_over(&config, inherited)?.into_iter().map(Rc::new).collect();
         self.scoreboard.set_generation(self.current.number, self.current.stuck_after());
-        if std::env::var_os(UPGRADED).is_some() {
+        if self.inheritance.predecessor.is_some() {
             // The one before us has it, until it leaves.
             self.desk.open_in_time(&config);
         } else {
@@ -126,10 +141,28 @@ impl Master {
         tracing::debug!("Arbiter booted");
         tracing::info!("Listening at: {} ({})", self.current.addresses(), std::process::id());
         tracing::info!("Using worker: {}", self.current.class.name());
-        title::set(&format!("rgunicorn: arbiter [{}]", config.proc_name()));
+        self.retitle();
         let listeners: Vec<&Listener> = self.current.listeners.iter().map(|listener| &**listener).collect();
         self.hooks.when_ready(&listeners)?;
+        if self.current.target == 0 {
+            self.service.is_ready(self.current.number, 0);
+        }
         Ok(())
+    }
+
+    /// Says in the process's title who it is.
+    pub(super) fn retitle(&self) {
+        let second = if self.inheritance.predecessor.is_some() { ".2" } else { "" };
+        title::set(&format!("rgunicorn: arbiter [{}{second}]", self.current.config.proc_name()));
+    }
+
+    /// Where the pid file is, for as long as another arbiter has the one of that name.
+    pub(super) fn pidfile_path(&self, config: &Config) -> Option<PathBuf> {
+        let mut path = config.pidfile.clone()?.into_os_string();
+        if self.inheritance.predecessor.is_some() {
+            path.push(".2");
+        }
+        Some(path.into())
     }
 
     /// Loads the application into this process, where the settings ask for it and it wasn't done yet.
@@ -141,11 +174,20 @@ impl Master {
         Ok(())
     }
 
+    /// Closes the listeners. Their socket files go, unless another arbiter has them as well.
+    pub(super) fn stop_listening(&mut self) {
+        let shared = self.shares_sockets();
+        for generation in self.next.iter_mut().chain([&mut self.current]) {
+            let listeners = std::mem::take(&mut generation.listeners);
+            if !shared {
+                unlink_all_but(&listeners, &[]);
+            }
+        }
+    }
+
     /// Takes back what others can see of us: socket files, the pid file.
     pub(super) fn close(&mut self) {
-        for generation in self.next.iter_mut().chain([&mut self.current]) {
-            unlink_all_but(&std::mem::take(&mut generation.listeners), &[]);
-        }
+        self.stop_listening();
         self.desk.close();
         if let Some(pidfile) = self.pidfile.take() {
             pidfile.unlink();
@@ -178,9 +220,6 @@ pub(super) fn enter(directory: &Path) -> Result<(), StartError> {
     std::env::set_current_dir(directory)
         .map_err(|source| StartError::Chdir { path: directory.to_owned(), source })
 }
-
-/// The variable that tells an arbiter that another one has started it (SIGUSR2).
-const UPGRADED: &str = "GUNICORN_PID";
 
 /// The signals that mean something to the arbiter.
 const HANDLED: [Signal; 10] = [

@@ -1,7 +1,6 @@
 //! The way out.
 
 use super::Master;
-use super::generation::unlink_all_but;
 use crate::scoreboard::ArbiterState;
 use crate::sys::clock::monotonic_ms;
 use crate::worker::Stop;
@@ -47,9 +46,11 @@ impl Master {
             Some(_) => return,
         }
         self.scoreboard.set_state(ArbiterState::Stopping);
-        for generation in self.next.iter_mut().chain([&mut self.current]) {
-            unlink_all_but(&std::mem::take(&mut generation.listeners), &[]);
+        match self.heir {
+            Some(heir) => self.service.hands_over(heir),
+            None => self.service.stops(),
         }
+        self.stop_listening();
         self.workers.stop(how, monotonic_ms(), |_| true);
     }
 

@@ -16,6 +16,7 @@ impl Master {
     /// Has those retire that are too many or worn out, and lets those go that aren't needed any more.
     pub(super) fn succeed(&mut self, now: u64) {
         self.weigh(now);
+        self.workers.retire_displaced(&self.current);
         self.workers.retire_surplus(&self.current);
         self.workers.retire_worn(self.current.number, &self.scoreboard);
         self.workers.let_go(self.current.number, self.current.target, now);

@@ -1,5 +1,6 @@
 //! The table of children, and what is due for each.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -23,6 +24,10 @@ pub(super) struct Worker {
     pub(super) slot: SlotId,
     /// The generation that it belongs to.
     pub(super) generation: u64,
+    /// Which of the workers of its generation it is.
+    pub(super) seat: usize,
+    /// With `reuse_port`: which of the sockets it accepts from.
+    pub(super) sockets: Vec<usize>,
     pub(super) booted: bool,
     pub(super) fate: Fate,
     /// Why another is to take its place, if that is so.
@@ -68,6 +73,8 @@ pub(super) enum Leaving {
     Reload,
     /// Fewer were asked for.
     Surplus,
+    /// With `reuse_port`: it is to accept from other sockets.
+    Sockets,
 }
 
 impl fmt::Display for Leaving {
@@ -83,6 +90,7 @@ impl fmt::Display for Leaving {
             ),
             Leaving::Reload => f.write_str("a new generation serves"),
             Leaving::Surplus => f.write_str("there are more workers than asked for"),
+            Leaving::Sockets => f.write_str("the listening sockets are shared out anew"),
         }
     }
 }
@@ -90,7 +98,23 @@ impl fmt::Display for Leaving {
 impl Worker {
     pub(super) fn new(pid: Pid, slot: SlotId, generation: u64, config: &Config) -> Worker {
         let (timeout, graceful) = (milliseconds(config.timeout), milliseconds(config.graceful_timeout));
-        Worker { pid, slot, generation, booted: false, fate: Fate::Serves, worn: None, timeout, graceful }
+        Worker {
+            pid,
+            slot,
+            generation,
+            booted: false,
+            fate: Fate::Serves,
+            worn: None,
+            timeout,
+            graceful,
+            seat: 0,
+            sockets: Vec::new(),
+        }
+    }
+
+    /// With a place among its siblings, and the sockets that are its own.
+    pub(super) fn seated(self, seat: usize, sockets: Vec<usize>) -> Worker {
+        Worker { seat, sockets, ..self }
     }
 
     fn send(&self, signal: Signal) {
@@ -173,6 +197,19 @@ impl Workers {
         self.table.iter_mut().filter(|worker| which(worker)).for_each(|worker| worker.stop(stop, now));
     }
 
+    /// Tells a generation that will not be to leave. One that boots isn't waited for; but it may boot this very moment,
+    /// and then has its time for the requests that it has taken.
+    pub(super) fn dismiss(&mut self, generation: u64, now: u64) {
+        for worker in self.table.iter_mut().filter(|worker| worker.generation == generation) {
+            worker.stop(Stop::Graceful, now);
+            if let Fate::Leaves { kill_at } = &mut worker.fate
+                && !worker.booted
+            {
+                *kill_at = now + QUICK;
+            }
+        }
+    }
+
     /// Those of a generation that serve.
     pub(super) fn current_mut(&mut self, generation: u64) -> impl Iterator<Item = &mut Worker> {
         let current =
@@ -184,6 +221,24 @@ impl Workers {
     pub(super) fn retire(&mut self, why: Leaving, which: impl Fn(&Worker) -> bool) {
         let serves = |worker: &&mut Worker| worker.fate == Fate::Serves && which(worker);
         self.table.iter_mut().filter(serves).for_each(|worker| worker.fate = Fate::Retires(why));
+    }
+
+    /// The first seat of a generation that nobody has.
+    pub(super) fn free_seat(&mut self, generation: u64) -> usize {
+        let taken: BTreeSet<usize> = self.current_mut(generation).map(|worker| worker.seat).collect();
+        (0..).find(|seat| !taken.contains(seat)).unwrap_or_default()
+    }
+
+    /// Has those of a generation retire whose sockets have become others': where workers have sockets of their own, each
+    /// socket must have its worker, however many workers there are.
+    pub(super) fn retire_displaced(&mut self, generation: &Generation) {
+        for worker in self.current_mut(generation.number).filter(|worker| !worker.sockets.is_empty()) {
+            if worker.seat >= generation.target {
+                worker.fate = Fate::Retires(Leaving::Surplus);
+            } else if worker.sockets != generation.share(worker.seat) {
+                worker.fate = Fate::Retires(Leaving::Sockets);
+            }
+        }
     }
 
     /// Has the oldest of a generation retire, as far as there are too many.
@@ -205,6 +260,7 @@ impl Workers {
         });
         if let Some((worker, why)) = worn {
             tracing::debug!("Another is to take the place of worker (pid:{}): {why}", worker.pid);
+            worker.worn = Some(why);
             worker.fate = Fate::Retires(why);
         }
     }
@@ -240,6 +296,9 @@ impl Workers {
             .filter(booted)
             .map(|worker| {
                 worker.booted = true;
+                if let Fate::Leaves { kill_at } = &mut worker.fate {
+                    *kill_at = now + worker.graceful + MARGIN;
+                }
                 let taken = now.saturating_sub(scoreboard.view(worker.slot).started);
                 let (seconds, rest) = (taken / 1000, taken % 1000 / 10);
                 tracing::info!("Worker (pid:{}) is ready, after {seconds}.{rest:02} s", worker.pid);
@@ -320,6 +379,19 @@ mod tests {
         workers.kill_overdue(kill);
         assert!(!workers.hopeless(kill));
         assert!(workers.hopeless(kill + QUICK));
+    }
+
+    #[test]
+    fn a_worker_that_boots_while_it_is_sent_away_has_time_for_its_requests() {
+        let config = Config { graceful_timeout: Duration::from_secs(30), ..Config::default() };
+        let (mut workers, scoreboard) = table(&config);
+        workers.dismiss(1, 1000);
+        assert_eq!(workers.due(0, &scoreboard), Some(1000 + QUICK));
+        for worker in &workers.table {
+            scoreboard.slot(worker.slot).booted();
+        }
+        workers.note_booted(1500, &scoreboard);
+        assert_eq!(workers.due(0, &scoreboard), Some(1500 + 30_000 + MARGIN));
     }
 
     #[test]

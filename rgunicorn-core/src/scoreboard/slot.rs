@@ -449,10 +449,13 @@ impl Slot {
         self.memory().connections.store(count as u64, Relaxed);
     }
 
-    /// Whether the arbiter is on its way out, so that keep-alive connections end here.
+    /// Whether the arbiter is on its way out, or gone: nobody else will answer what waits in the listen queue.
     pub fn arbiter_is_stopping(&self) -> bool {
         self.scoreboard().is_some_and(|scoreboard| {
-            scoreboard.board.header.state.load(Relaxed) == ArbiterState::Stopping as u64
+            let header = &scoreboard.board.header;
+            let arbiter = u64::from(std::os::unix::process::parent_id());
+            header.state.load(Relaxed) == ArbiterState::Stopping as u64
+                || header.arbiter.load(Relaxed) != arbiter
         })
     }
 

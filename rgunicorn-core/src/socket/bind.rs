@@ -1,7 +1,9 @@
 //! How listeners are made.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
@@ -25,21 +27,72 @@ impl Listener {
         bind(config)
     }
 
+    /// The same, but where one of the sockets of `inherited` listens already, that is taken. Those that nobody wants are
+    /// closed.
+    ///
+    /// # Errors
+    /// As for [`bind`](Self::bind).
+    pub fn bind_over(config: &Config, inherited: Vec<OwnedFd>) -> Result<Vec<Listener>, BindError> {
+        let mut inherited: Vec<Socket> = inherited.into_iter().map(Socket::from).collect();
+        let mut listeners: Vec<Listener> = Vec::new();
+        for address in &config.bind {
+            let sockets = inherited.extract_if(.., |socket| is_at(socket, address)).collect();
+            let bound = match Listener::over(sockets, address, config)? {
+                Some(listener) => Ok(listener),
+                None => bind_patiently(address, config),
+            };
+            match bound {
+                Ok(listener) => listeners.push(listener),
+                Err(error) => {
+                    listeners.iter().for_each(Listener::unlink);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(listeners)
+    }
+
+    /// A listener that has these sockets, which all are at one address; none of none.
+    fn over(
+        sockets: Vec<Socket>,
+        address: &BindAddress,
+        config: &Config,
+    ) -> Result<Option<Listener>, BindError> {
+        let wrong = |why| BindError::Descriptor { address: address.clone(), why };
+        let mut sockets = sockets.into_iter().map(|socket| prepare(socket, config).map_err(wrong));
+        let Some(socket) = sockets.next().transpose()? else { return Ok(None) };
+        let refused = |source| BindError::refused(address, source);
+        let local = socket.local_addr().map_err(refused)?;
+        let file = match address {
+            BindAddress::Unix(path) => SocketFile::at(path).ok(),
+            _ => None,
+        };
+        let shares = !local.is_unix() && socket.reuse_port().map_err(refused)?;
+        let further = sockets.collect::<Result<Vec<_>, _>>()?;
+        let further = (shares || !further.is_empty()).then(|| RefCell::new(further));
+        Ok(Some(Listener {
+            socket,
+            address: server_address(&local),
+            bound_to: address.clone(),
+            file,
+            further,
+        }))
+    }
+
     /// Listens at one address, trying once.
     ///
     /// # Errors
     /// A [`BindError`].
     pub fn bind_one(address: &BindAddress, config: &Config) -> Result<Listener, BindError> {
         let refused = |source| BindError::refused(address, source);
-        let mut reserved = false;
+        let mut further = None;
         let mut file = None;
         let socket = match address {
             BindAddress::Tcp { host, port } => {
                 let resolved = resolve(host, *port)
                     .map_err(|source| BindError::Unknown { address: address.clone(), source })?;
-                reserved = config.reuse_port;
-                if reserved { reserve(&resolved.into(), config) } else { listen(&resolved.into(), config) }
-                    .map_err(|source| refused(source).held(resolved))?
+                further = config.reuse_port.then(RefCell::default);
+                listen(&resolved.into(), config).map_err(|source| refused(source).held(resolved))?
             }
             BindAddress::Unix(path) => {
                 remove_stale(path, address)?;
@@ -58,7 +111,7 @@ impl Listener {
                 .map_err(|why| BindError::Descriptor { address: address.clone(), why })?,
         };
         let local = socket.local_addr().map_err(refused)?;
-        Ok(Listener { socket, address: server_address(&local), bound_to: address.clone(), file, reserved })
+        Ok(Listener { socket, address: server_address(&local), bound_to: address.clone(), file, further })
     }
 }
 
@@ -67,17 +120,27 @@ impl Listener {
 /// # Errors
 /// As there.
 pub fn bind(config: &Config) -> Result<Vec<Listener>, BindError> {
-    let mut listeners: Vec<Listener> = Vec::new();
-    for address in &config.bind {
-        match bind_patiently(address, config) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => {
-                listeners.iter().for_each(Listener::unlink);
-                return Err(error);
+    Listener::bind_over(config, Vec::new())
+}
+
+/// Whether a socket listens where this address means.
+fn is_at(socket: &Socket, address: &BindAddress) -> bool {
+    let Ok(local) = socket.local_addr() else { return false };
+    match address {
+        BindAddress::Tcp { host, port } => match (local.as_socket(), resolve(host, *port)) {
+            // Port 0 is any.
+            (Some(local), Ok(wanted)) => {
+                local.ip() == wanted.ip() && (*port == 0 || local.port() == wanted.port())
             }
+            _ => false,
+        },
+        BindAddress::Unix(path) => {
+            let absolute = |path: &Path| std::path::absolute(path).ok();
+            local.as_pathname().is_some_and(|local| absolute(local) == absolute(path))
         }
+        BindAddress::Abstract(name) => local.as_abstract_namespace() == Some(name.as_slice()),
+        BindAddress::Fd(number) => socket.as_raw_fd() == *number,
     }
-    Ok(listeners)
 }
 
 fn bind_patiently(address: &BindAddress, config: &Config) -> Result<Listener, BindError> {
@@ -102,19 +165,12 @@ fn bind_patiently(address: &BindAddress, config: &Config) -> Result<Listener, Bi
     }
 }
 
-/// Makes a socket that listens at `address`.
-pub(super) fn listen(address: &SockAddr, config: &Config) -> io::Result<Socket> {
-    let socket = reserve(address, config)?;
-    socket.listen(backlog(config))?;
-    Ok(socket)
-}
-
 pub(super) fn backlog(config: &Config) -> i32 {
     i32::try_from(config.backlog).unwrap_or(i32::MAX)
 }
 
-/// Makes a socket that is bound to `address` and does not listen: the kernel gives it no connections.
-fn reserve(address: &SockAddr, config: &Config) -> io::Result<Socket> {
+/// Makes a socket that listens at `address`.
+pub(super) fn listen(address: &SockAddr, config: &Config) -> io::Result<Socket> {
     let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     if !address.is_unix() {
@@ -124,6 +180,7 @@ fn reserve(address: &SockAddr, config: &Config) -> io::Result<Socket> {
         socket.set_tcp_nodelay(true)?;
     }
     socket.bind(address)?;
+    socket.listen(backlog(config))?;
     Ok(socket)
 }
 
@@ -163,7 +220,11 @@ fn listen_at_path(path: &Path, config: &Config) -> io::Result<Socket> {
 
 /// Takes over a socket that this process was started with, listening already or only bound.
 fn inherit(number: i32, config: &Config) -> Result<Socket, String> {
-    let socket = Socket::from(net::adopt(number).map_err(|error| error.to_string())?);
+    prepare(Socket::from(net::adopt(number).map_err(|error| error.to_string())?), config)
+}
+
+/// Makes a socket that was made elsewhere like one of ours.
+fn prepare(socket: Socket, config: &Config) -> Result<Socket, String> {
     let describe = |error: io::Error| error.to_string();
     if socket.r#type().map_err(describe)? != Type::STREAM {
         return Err("it is not a stream socket".to_owned());
@@ -182,9 +243,10 @@ fn inherit(number: i32, config: &Config) -> Result<Socket, String> {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
-    use std::os::fd::IntoRawFd;
+    use std::os::fd::{AsFd, IntoRawFd};
     use std::os::unix::net::UnixStream;
 
+    use super::super::Share;
     use super::*;
     use crate::app::ServerAddress;
 
@@ -299,15 +361,45 @@ mod tests {
     }
 
     #[test]
-    fn with_reuse_port_each_worker_listens_for_itself() {
+    fn with_reuse_port_the_sockets_are_shared_out() {
         let config = Config { reuse_port: true, ..Config::default() };
-        let reservation = Listener::bind_one(&tcp("127.0.0.1", 0), &config).unwrap();
-        let address = ("127.0.0.1", port(&reservation));
-        assert!(TcpStream::connect(address).is_err(), "the reservation takes no connections");
-        let first = reservation.for_worker(&config).unwrap();
-        let second = reservation.for_worker(&config).unwrap();
-        assert_eq!((port(&first), port(&second)), (address.1, address.1));
-        let _client = TcpStream::connect(address).unwrap();
-        assert!(first.accept().is_ok() ^ second.accept().is_ok());
+        let listener = Listener::bind_one(&tcp("127.0.0.1", 0), &config).unwrap();
+        assert_eq!(listener.shared_out(), Some(1));
+        for workers in [3, 2] {
+            listener.provide_for(workers, &config).unwrap();
+            assert_eq!(listener.shared_out(), Some(3), "none is ever closed");
+        }
+        let share = |seat, of| listener.for_worker(Share { seat, of }).unwrap();
+        assert_eq!([0, 1, 2].map(|seat| share(seat, 3).len()), [1, 1, 1]);
+        // With fewer workers one has two.
+        let workers = [share(0, 2), share(1, 2)];
+        assert_eq!(workers.each_ref().map(Vec::len), [2, 1]);
+        let sockets: Vec<&Listener> = workers.iter().flatten().collect();
+        assert!(sockets.iter().all(|socket| port(socket) == port(&listener)));
+        let clients: Vec<_> =
+            (0..20).map(|_| TcpStream::connect(("127.0.0.1", port(&listener))).unwrap()).collect();
+        let accepted: usize =
+            sockets.iter().map(|socket| std::iter::from_fn(|| socket.accept().ok()).count()).sum();
+        assert_eq!(accepted, clients.len());
+    }
+
+    #[test]
+    fn sockets_that_listen_already_are_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let bind = vec![tcp("127.0.0.1", 0), BindAddress::Unix(path.clone())];
+        let config = Config { bind, ..Config::default() };
+        let old = Listener::bind(&config).unwrap();
+        let handed_on = || -> Vec<OwnedFd> {
+            old.iter().map(|listener| listener.as_fd().try_clone_to_owned().unwrap()).collect()
+        };
+        let new = Listener::bind_over(&config, handed_on()).unwrap();
+        assert_eq!((port(&new[0]), port(&new[1])), (port(&old[0]), 0));
+        let _client = UnixStream::connect(&path).unwrap();
+        assert!(new[1].accept().is_ok(), "it is the same socket");
+        // What the settings don't name any more is let go, and what is new is bound.
+        let other = Config { bind: vec![tcp("127.0.0.1", 0), tcp("127.0.0.1", 0)], ..Config::default() };
+        let new = Listener::bind_over(&other, handed_on()).unwrap();
+        assert!(port(&new[0]) == port(&old[0]) && port(&new[1]) != port(&old[0]));
     }
 }

@@ -1,7 +1,7 @@
 //! Accepting connections; receiving; descriptors that we were started with.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -67,6 +67,15 @@ pub fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<usize> {
     Ok(count)
 }
 
+/// Lets a program that this process becomes have the descriptor.
+///
+/// # Errors
+/// None for an open descriptor.
+pub fn keep_on_exec(descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(())
+}
+
 /// Takes over a descriptor that this process was started with, such as `fd://3`; programs started from here don't get it.
 ///
 /// # Errors
@@ -76,7 +85,7 @@ pub fn adopt(number: RawFd) -> io::Result<OwnedFd> {
         return Err(Errno::EBADF.into());
     }
     // SAFETY: only used to ask whether it is open.
-    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     fcntl(borrowed.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     // SAFETY: open, as `fcntl` has just said. Named by the operator, who says with it that nobody else uses it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })

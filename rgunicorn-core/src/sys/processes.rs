@@ -14,6 +14,11 @@ pub fn resident(pid: Pid) -> Option<u64> {
     Some(pages * u64::try_from(page).ok()?)
 }
 
+/// The number of this process.
+pub fn own_pid() -> Pid {
+    nix::unistd::getpid()
+}
+
 /// Who listens at `address`, or at its port on all addresses, as `process 123 (nginx)`; none if that can't be seen, which
 /// it can for processes of the same user, and for all by root.
 pub fn listener_at(address: SocketAddr) -> Option<String> {

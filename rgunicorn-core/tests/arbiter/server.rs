@@ -1,6 +1,7 @@
 //! The tests' side: an arbiter in a process and a directory of its own.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -30,9 +31,24 @@ pub struct Answer {
 
 impl Server {
     pub fn start(settings: &str) -> Server {
+        Server::start_by(&[], settings)
+    }
+
+    /// Starts one by a command, which becomes another user perhaps: it may read this program, and write to the directory.
+    pub fn start_by(wrap: &[String], settings: &str) -> Server {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("settings"), settings).unwrap();
-        let child = Command::new(std::env::current_exe().unwrap())
+        let mut program = std::env::current_exe().unwrap();
+        if !wrap.is_empty() {
+            let everybody = std::fs::Permissions::from_mode(0o777);
+            std::fs::set_permissions(directory.path(), everybody).unwrap();
+            program = std::fs::copy(&program, directory.path().join("program"))
+                .map(|_| directory.path().join("program"))
+                .unwrap();
+        }
+        let mut words = wrap.iter().map(Into::into).chain([program.into_os_string()]);
+        let child = Command::new(words.next().unwrap())
+            .args(words)
             .env(SETTINGS, directory.path().join("settings"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -21,6 +21,8 @@ all![
     int_and_quit_do_not_wait,
     a_worker_that_will_not_leave_is_killed,
     a_killed_worker_is_replaced,
+    a_worker_out_of_memory_is_said_to_be,
+    a_fork_that_fails_is_tried_again,
     a_recycled_worker_is_replaced_at_once,
     a_worker_that_asks_for_relief_serves_until_another_does,
     workers_that_ask_for_relief_together_go_one_by_one,
@@ -135,6 +137,68 @@ fn a_killed_worker_is_replaced() {
     kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
     server.until_logged(&format!("[ERROR] Worker (pid:{victim}) was sent SIGKILL! "));
     assert!(!server.until_serving(1, 2).contains(&victim));
+}
+
+fn a_worker_out_of_memory_is_said_to_be() {
+    let root = std::path::Path::new("/sys/fs/cgroup");
+    let (base, limit) = match root.join("memory/cgroup.procs").exists() {
+        true => (root.join("memory"), "memory.limit_in_bytes"),
+        false => (root.to_owned(), "memory.max"),
+    };
+    let group = base.join(format!("rgunicorn-test-{}", std::process::id()));
+    if std::fs::create_dir(&group).is_err() || std::fs::write(group.join(limit), "67108864").is_err() {
+        let _ = std::fs::remove_dir(&group);
+        eprintln!("a control group with a limit of memory can't be made here: not tested");
+        return;
+    }
+    let _ = std::fs::write(group.join("memory.swap.max"), "0");
+    let server = Server::start_by(&group_shell(&group), "workers=1\ntimeout=60");
+    let victim = server.until_serving(1, 1)[0];
+    let _lost = server.ask("hoard 200000000");
+    server.until_logged(&format!(
+        "[ERROR] Worker (pid:{victim}) was sent SIGKILL! Out of memory: the kernel killed it"
+    ));
+    let other = server.until_serving(1, 1)[0];
+    kill(Pid::from_raw(other), Signal::SIGKILL).unwrap();
+    server.until_logged(&format!("[ERROR] Worker (pid:{other}) was sent SIGKILL! By somebody"));
+    server.until_serving(1, 1);
+    drop(server);
+    let start = Instant::now();
+    while std::fs::remove_dir(&group).is_err() && start.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A command that starts what follows it in a control group.
+fn group_shell(group: &std::path::Path) -> Vec<String> {
+    let script = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", group.display());
+    ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec()
+}
+
+fn a_fork_that_fails_is_tried_again() {
+    // Root may always fork.
+    let as_nobody =
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(str::to_owned).to_vec();
+    let wrap = if nix::unistd::geteuid().is_root() { as_nobody } else { Vec::new() };
+    let server = Server::start_by(&wrap, "workers=2\ntimeout=60");
+    let before = server.until_serving(1, 2);
+    let prlimit = "prlimit".to_owned();
+    let limit = |limit: &str| {
+        let arguments = ["--pid".to_owned(), server.pid().to_string(), format!("--nproc={limit}:")];
+        let words: Vec<&String> = wrap.iter().chain([&prlimit]).chain(&arguments).collect();
+        assert!(std::process::Command::new(words[0]).args(&words[1..]).status().unwrap().success());
+    };
+    limit("0");
+    kill(Pid::from_raw(before[0]), Signal::SIGKILL).unwrap();
+    server.until_logged("Can't start a worker: Resource temporarily unavailable");
+    assert!(server.ask("hello").is_some(), "the other one serves");
+    // No more can a reload, which waits for better times as well.
+    server.signal(Signal::SIGHUP);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(server.log().matches("Can't start a worker").count() < 12, "{}", server.log());
+    assert!(server.ask("hello").is_some(), "the other one serves");
+    limit("10000");
+    server.until_serving(2, 2);
 }
 
 fn a_recycled_worker_is_replaced_at_once() {

@@ -1,0 +1,177 @@
+//! What may go wrong around a server ends with the server serving.
+//!
+//! A broken configuration or application at a reload is in `signals.rs`, a fork that fails in the arbiter's own tests.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rgunicorn_harness::{Builder, Client, Load, Server, on_every_class};
+
+fn build(class: &str) -> Builder {
+    Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-k", class, "promises:raw"])
+}
+
+fn is_gone(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
+}
+
+on_every_class! {
+    fn a_killed_worker_loses_what_it_was_running_and_nothing_else(class: &str) {
+        const CLIENTS: usize = 8;
+        let server = build(class).args(["-w", "2"]).start();
+        server.wait_for_log_times("is ready", 2);
+        let load = Load::start(server.port(), CLIENTS);
+        for time in 1..=3 {
+            let seen = load.answered();
+            server.wait_until("answers", || load.answered() > seen + 50);
+            let victim = server.workers()[0];
+            kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
+            server.wait_for_log(&format!("[ERROR] Worker (pid:{victim}) was sent SIGKILL! "));
+            server.wait_for_log_times("is ready", 2 + time);
+        }
+        let seen = load.answered();
+        server.wait_until("answers", || load.answered() > seen + 50);
+        let counts = load.stop();
+        // No more than one each of the clients that it had.
+        assert!(counts.refused == 0 && counts.wrong == 0 && counts.lost() <= 3 * CLIENTS, "{counts}");
+    }
+
+    fn workers_answer_what_came_before_their_arbiter_died(class: &str) {
+        let server = build(class).args(["-w", "1"]).start();
+        server.wait_for_log("is ready");
+        let workers = server.wait_for_workers(1);
+        let mut clients: Vec<Client> = (0..6).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send("GET /sleep?s=0.2 HTTP/1.1\r\nHost: t\r\n\r\n");
+        }
+        server.signal(Signal::SIGKILL);
+        for client in &mut clients {
+            assert_eq!(client.response().text(), "slept\n");
+        }
+        server.wait_until("the worker to leave", || is_gone(workers[0]));
+        assert!(server.log().contains("The arbiter is gone, stopping"), "{}", server.log());
+    }
+
+    fn logs_on_a_full_disk_stop_nobody(class: &str) {
+        // Writing there fails for lack of space.
+        let mut server = build(class).no_bind()
+            .args(["-w", "2", "-b", "127.0.0.1:0", "--access-logfile", "/dev/full"])
+            .start();
+        let mut client = server.connect();
+        for _ in 0..2000 {
+            assert_eq!(client.get("/").status, 200);
+            if client.stream().peer_addr().is_err() || class == "sync" {
+                client = server.connect();
+            }
+        }
+        server.signal(Signal::SIGHUP);
+        server.wait_for_log("finishes what it holds");
+        assert_eq!(server.connect().get("/").status, 200);
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.wait().code(), Some(0));
+    }
+
+    fn without_descriptors_accepting_rests(class: &str) {
+        let server = build(class).args(["-w", "1"]).start();
+        server.wait_for_log("is ready");
+        assert_eq!(server.connect().get("/").status, 200);
+        let worker = server.wait_for_workers(1)[0];
+        let open = std::fs::read_dir(format!("/proc/{worker}/fd")).unwrap().count();
+        limit_descriptors(worker, open + 4);
+        let mut clients: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+        // Connections that say nothing take the descriptors that there are.
+        server.wait_for_log("Too many open files");
+        let before = processor_time(worker);
+        std::thread::sleep(Duration::from_millis(1500));
+        let spent = processor_time(worker) - before;
+        assert!(spent < 50, "{spent} ticks of a hundredth of a second in 1.5 s: it spins");
+        assert!(server.log().matches("Too many open files").count() <= 5, "{}", server.log());
+        limit_descriptors(worker, open + 200);
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.response().status, 200);
+        }
+        assert_eq!(server.workers(), [worker]);
+    }
+
+    fn clocks_may_jump(class: &str) {
+        let clock = Clock::new();
+        let server = clock.preloaded(build(class)).args(["-w", "2", "--timeout", "5", "--max-requests", "0"]).start();
+        server.wait_for_log_times("is ready", 2);
+        let workers = server.wait_for_workers(2);
+        let load = Load::start(server.port(), 4);
+        for days in [1, -2, 400] {
+            clock.jump(days * 86_400);
+            let seen = load.answered();
+            server.wait_until("answers", || load.answered() > seen + 50);
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let date = server.connect().get("/").header("Date").unwrap().to_owned();
+        let counts = load.stop();
+        assert_eq!(counts.lost(), 0, "{counts}");
+        assert_eq!(server.workers(), workers, "nobody was taken for stuck");
+        let unmoved = Command::new("date").args(["-u", "+%Y"]).output().unwrap().stdout;
+        assert!(!date.contains(String::from_utf8_lossy(&unmoved).trim()), "the clock has jumped: {date}");
+        server.signal(Signal::SIGHUP);
+        server.wait_for_log("finishes what it holds");
+    }
+}
+
+/// Lets a process have so many descriptors open; its hard limit stays.
+fn limit_descriptors(pid: i32, most: usize) {
+    let limit = format!("--nofile={most}:");
+    let status = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status().unwrap();
+    assert!(status.success());
+}
+
+/// What a process has used of the processors, in hundredths of a second.
+fn processor_time(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// The time of day as one server sees it, which can be set.
+struct Clock {
+    directory: tempfile::TempDir,
+}
+
+impl Clock {
+    fn new() -> Clock {
+        let clock = Clock { directory: tempfile::tempdir().unwrap() };
+        clock.jump(0);
+        let source = rgunicorn_harness::repository().join("tests/apps/clock.c");
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(clock.library())
+            .arg(source)
+            .status();
+        assert!(built.unwrap().success(), "cc builds tests/apps/clock.c");
+        clock
+    }
+
+    fn library(&self) -> PathBuf {
+        self.directory.path().join("clock.so")
+    }
+
+    fn preloaded(&self, builder: Builder) -> Builder {
+        builder.env("LD_PRELOAD", self.library()).env("CLOCK_OFFSET", self.directory.path().join("offset"))
+    }
+
+    /// Sets it so many seconds off.
+    fn jump(&self, seconds: i64) {
+        // In place: the server has the file mapped.
+        use std::os::unix::fs::FileExt;
+        let path = self.directory.path().join("offset");
+        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
+        file.write_at(&seconds.to_ne_bytes(), 0).unwrap();
+    }
+}
