@@ -39,12 +39,15 @@ impl Cli {
     #[cfg(feature = "python")]
     #[expect(clippy::new_without_default, reason = "there is nothing default about a whole server")]
     pub fn new() -> Self {
+        use rgunicorn_workers::PythonClass;
         use rgunicorn_workers::python::{PythonFiles, WsgiLoader};
         let loader = WsgiLoader::new();
         let mut cli = Self::for_application(Arc::new(loader.clone()));
         for class in rgunicorn_workers::python_classes(&loader) {
             cli = cli.worker_class(class);
         }
+        let for_others = loader.clone();
+        cli.registry.find_by(Box::new(move |name| PythonClass::named(name, &for_others)));
         cli.hooks = Arc::new(loader);
         cli.python = Arc::new(PythonFiles);
         cli.needs_application = true;

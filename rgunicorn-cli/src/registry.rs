@@ -8,11 +8,20 @@ use rgunicorn_core::worker::WorkerClass;
 /// The known worker classes.
 pub(crate) struct Registry {
     classes: Vec<Arc<dyn WorkerClass>>,
+    others: Vec<Finder>,
 }
+
+/// Makes the class behind a name that no known class has, if there is one.
+pub(crate) type Finder = Box<dyn Fn(&str) -> Option<Arc<dyn WorkerClass>>>;
 
 impl Registry {
     pub(crate) fn new(classes: Vec<Arc<dyn WorkerClass>>) -> Self {
-        Registry { classes }
+        Registry { classes, others: Vec::new() }
+    }
+
+    /// Adds a way to find classes by names that no known class has.
+    pub(crate) fn find_by(&mut self, finder: Finder) {
+        self.others.push(finder);
     }
 
     pub(crate) fn add(&mut self, class: Arc<dyn WorkerClass>) {
@@ -34,7 +43,8 @@ impl Registry {
 
     fn find(&self, name: &str) -> Option<Arc<dyn WorkerClass>> {
         let known = |class: &&Arc<dyn WorkerClass>| class.name() == name || class.aliases().contains(&name);
-        self.classes.iter().find(known).cloned()
+        let known = self.classes.iter().find(known).cloned();
+        known.or_else(|| self.others.iter().find_map(|find| find(name)))
     }
 
     fn unknown(&self, name: &str) -> ConfigError {
@@ -42,7 +52,15 @@ impl Registry {
         known.sort_unstable();
         ConfigError::setting(
             "worker_class",
-            format!("{name:?} isn't known; the known worker classes are {}", known.join(", ")),
+            format!(
+                "{name:?} isn't known; the known worker classes are {}{}",
+                known.join(", "),
+                if self.others.is_empty() {
+                    ""
+                } else {
+                    ", and Python classes by their path, such as package.Class"
+                }
+            ),
         )
     }
 }

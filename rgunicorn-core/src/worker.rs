@@ -41,6 +41,17 @@ pub trait WorkerClass: Send + Sync {
         Ok(())
     }
 
+    /// Makes the process ready for the application to be loaded, where this class asks for that (a library that patches
+    /// the standard library, say). Called in the arbiter before it loads the application, with `preload_app`;
+    /// [`boot`](Self::boot) does it in every worker.
+    ///
+    /// # Errors
+    /// As for [`boot`](Self::boot).
+    fn prepare(&self, config: &Config) -> Result<(), BootError> {
+        let _ = config;
+        Ok(())
+    }
+
     /// Makes the worker. Called in the forked process, once.
     ///
     /// # Errors
@@ -51,6 +62,12 @@ pub trait WorkerClass: Send + Sync {
 
 /// A worker: the inside of one forked process.
 pub trait Worker {
+    /// Whether it loads its application only when it runs, and says by [`Slot::booted`] that it has: the arbiter counts
+    /// it as booted then, and not before.
+    fn boots_in_run(&self) -> bool {
+        false
+    }
+
     /// Serves until [`Control`] says stop, or the worker has had its `max_requests`.
     ///
     /// # Errors
@@ -96,6 +113,9 @@ pub enum WorkerError {
     /// The engine, or a system call, failed.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// It could not boot, which it tried [when it ran](Worker::boots_in_run).
+    #[error("{0}")]
+    Boot(BootError),
     /// Anything else.
     #[error("{0}")]
     Failed(String),

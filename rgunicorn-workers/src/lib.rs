@@ -11,6 +11,7 @@
 //! | [`Threads`] | `threads`, `gthread` | whichever thread leads | in the thread that has found the request |
 //! | `Asgi` | `asgi`, `tornado` | an asyncio event loop | in a task of that loop |
 //! | `Greenlets` | `gevent`, `eventlet` | the library's hub | in a greenlet |
+//! | `PythonClass` | `package.Class` | what that class does | what that class does |
 //! | [`Coro`] | `coro` | the only thread | in a coroutine with a stack of its own |
 #![warn(missing_docs)]
 
@@ -22,6 +23,8 @@ mod event;
 #[cfg(feature = "python")]
 mod greenlets;
 mod holding;
+#[cfg(feature = "python")]
+mod hosted;
 mod inline;
 #[cfg(feature = "python")]
 pub mod python;
@@ -39,6 +42,8 @@ pub use coro::Coro;
 pub use event::Event;
 #[cfg(feature = "python")]
 pub use greenlets::Greenlets;
+#[cfg(feature = "python")]
+pub use hosted::PythonClass;
 pub use sync::Sync;
 pub use threads::Threads;
 

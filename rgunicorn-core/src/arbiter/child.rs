@@ -15,7 +15,7 @@ use crate::sys::environment::Overlay;
 use crate::sys::fork::{die_with_parent, exit_now};
 use crate::sys::signals::{self, Signal, SignalPipe};
 use crate::sys::{identity, title};
-use crate::worker::{BootError, Control, Exit, Lifeline, Worker, WorkerContext};
+use crate::worker::{BootError, Control, Exit, Lifeline, Worker, WorkerContext, WorkerError};
 
 /// The exit status of a worker that failed after it had booted, or panicked (gunicorn's -1).
 const EXIT_FAILED: i32 = 255;
@@ -63,7 +63,9 @@ fn work(birth: Birth, master: Master) -> i32 {
             return error.exit_status();
         }
     };
-    slot.booted();
+    if !worker.boots_in_run() {
+        slot.booted();
+    }
     let status = match worker.run() {
         Ok(Exit::Stopped | Exit::Recycled) => 0,
         Ok(Exit::Application(0)) => 0,
@@ -73,7 +75,10 @@ fn work(birth: Birth, master: Master) -> i32 {
         }
         Err(error) => {
             tracing::error!("Exception in worker process\n{error}");
-            EXIT_FAILED
+            match error {
+                WorkerError::Boot(error) => error.exit_status(),
+                WorkerError::Io(_) | WorkerError::Failed(_) => EXIT_FAILED,
+            }
         }
     };
     // Whatever it buffers (the access log) is written here.
@@ -125,10 +130,12 @@ fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootErr
         .map_err(|error| failed("Can't become the user or group that the settings name", error))?;
 
     // While it boots, a worker looks at no signal and has nothing to finish: if it hung, nobody would be left to abort it.
-    die_with_parent(true);
+    die_with_parent(Some(Signal::SIGKILL));
     let context = WorkerContext { config, listeners: own, control, slot: slot.clone(), age, generation };
     let worker = class.boot(context)?;
-    hooks.post_worker_init()?;
-    die_with_parent(false);
+    if !worker.boots_in_run() {
+        hooks.post_worker_init()?;
+        die_with_parent(None);
+    }
     Ok((worker, slot))
 }

@@ -90,7 +90,7 @@ impl Arbiter {
     /// # Errors
     /// Why it can't be loaded.
     pub fn check(&self) -> Result<(), BootError> {
-        start::check(&self.config, &*self.hooks)
+        start::check(&self.config, &*self.class, &*self.hooks)
     }
 
     /// Runs until a signal says stop; answers the exit status: 0, or 1 if it could not start, or 3 or 4 if the first

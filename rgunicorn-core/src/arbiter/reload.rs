@@ -46,7 +46,7 @@ impl Master {
         log_settings(&config);
         self.hooks.adopt(&config)?;
         self.hooks.nworkers_changed(config.workers, Some(self.current.target));
-        self.preload(&config).map_err(StartError::Preload)?;
+        self.preload(&config, &*class).map_err(StartError::Preload)?;
         let listeners = self.current.listeners_for(&config)?;
         if let Err(error) = self.hooks.on_reload() {
             unlink_all_but(&listeners, &self.current.listeners);

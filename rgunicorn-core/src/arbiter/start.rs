@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -23,7 +24,7 @@ use crate::sys::limits;
 use crate::sys::processes::OutOfMemory;
 use crate::sys::signals::{Signal, SignalPipe};
 use crate::sys::title;
-use crate::worker::{BootError, Lifeline};
+use crate::worker::{BootError, Lifeline, WorkerClass};
 use crate::{SERVER_SOFTWARE, VERSION};
 
 /// Why an arbiter did not start, or a reload did not happen.
@@ -125,9 +126,9 @@ impl Master {
     }
 
     fn open(&mut self) -> Result<(), StartError> {
-        let config = self.current.config.clone();
+        let (config, class) = (Arc::clone(&self.current.config), Arc::clone(&self.current.class));
         self.pidfile = self.pidfile_path(&config).as_deref().map(Pidfile::create).transpose()?;
-        self.preload(&config).map_err(StartError::Preload)?;
+        self.preload(&config, &*class).map_err(StartError::Preload)?;
         self.hooks.on_starting()?;
         let inherited = std::mem::take(&mut self.inheritance.listeners);
         self.current.listeners = Listener::bind_over(&config, inherited)?.into_iter().map(Rc::new).collect();
@@ -166,8 +167,9 @@ impl Master {
     }
 
     /// Loads the application into this process, where the settings ask for it and it wasn't done yet.
-    pub(super) fn preload(&mut self, config: &Config) -> Result<(), BootError> {
+    pub(super) fn preload(&mut self, config: &Config, class: &dyn WorkerClass) -> Result<(), BootError> {
         if config.preload_app && !self.preloaded {
+            class.prepare(config)?;
             self.hooks.preload(config)?;
             self.preloaded = true;
         }
@@ -196,9 +198,10 @@ impl Master {
 }
 
 /// Loads the application, and nothing else.
-pub(super) fn check(config: &Config, hooks: &dyn Hooks) -> Result<(), BootError> {
+pub(super) fn check(config: &Config, class: &dyn WorkerClass, hooks: &dyn Hooks) -> Result<(), BootError> {
     enter(&config.chdir).map_err(|error| BootError::Boot(error.to_string()))?;
     furnish(config);
+    class.prepare(config)?;
     hooks.preload(config)
 }
 

@@ -50,7 +50,8 @@ settings! {
         /// How many worker processes serve requests. Where the environment has `WEB_CONCURRENCY`, that is the
         /// default.
         workers: usize as Whole = 1, ["-w", "--workers"] INT, Implemented;
-        /// The kind of workers: `sync`, `event`, `threads`, or another that this program was built with.
+        /// The class of the workers: `sync`, `event`, `threads`, `coro`, `asgi`, `gevent`, `eventlet`, `tornado`,
+        /// or a Python class with gunicorn's worker interface by its path, such as `package.module.Class`.
         worker_class: String as ClassName = "sync".into(), ["-k", "--worker-class"] STRING, Implemented;
         /// How many threads a worker answers requests with; more than one with class `sync` means class
         /// `threads`.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::signals::Blocked;
+use super::signals::{Blocked, Signal};
 
 pub use nix::unistd::Pid;
 
@@ -57,11 +57,12 @@ pub fn reap() -> Option<(Pid, Ended)> {
     Some((Pid::from_raw(pid), ended))
 }
 
-/// Has the kernel kill this process when the thread that forked it ends; or not any more. A change of user undoes it.
-pub fn die_with_parent(die: bool) {
-    let signal = if die { libc::SIGKILL } else { 0 };
+/// Has the kernel send this process a signal when the thread that forked it ends; or none any more. A change of user
+/// undoes it.
+pub fn die_with_parent(signal: Option<Signal>) {
+    let number = signal.map_or(0, |signal| signal as libc::c_int);
     // SAFETY: touches no memory. It can't fail with a valid signal.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong) };
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, number as libc::c_ulong) };
 }
 
 /// Ends this process here and now: no exit handlers, no destructors. They belong to the process that it was forked from.

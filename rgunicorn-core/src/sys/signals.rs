@@ -8,7 +8,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -33,6 +33,8 @@ static ABORT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 static RELAY: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 /// Bits of the signals that are told; SIGABRT among them doesn't end the process by itself.
 static RELAYED: AtomicU64 = AtomicU64::new(0);
+/// The handler that SIGABRT had before ours: `SIG_DFL`, `SIG_IGN` or a function.
+static ABORT_AFTER: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
 
 /// Every signal that arbiter or worker care for.
 const OURS: [Signal; 11] = [
@@ -166,12 +168,30 @@ impl Bell {
 /// # Errors
 /// None that can happen on Linux.
 pub fn catch_abort() -> io::Result<()> {
+    install_abort().map(drop)
+}
+
+/// As [`catch_abort`], for a process that has a handler of its own for SIGABRT by now: that is called afterwards.
+///
+/// # Errors
+/// None that can happen on Linux.
+pub fn chain_abort() -> io::Result<()> {
+    let before = match install_abort()?.handler() {
+        SigHandler::SigDfl | SigHandler::SigAction(_) => libc::SIG_DFL,
+        SigHandler::SigIgn => libc::SIG_IGN,
+        SigHandler::Handler(handler) => handler as libc::sighandler_t,
+    };
+    ABORT_AFTER.store(before, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Answers what was there before.
+fn install_abort() -> io::Result<SigAction> {
     // Without SA_ONSTACK: the action raises a signal of its own, whose handler then has the alternative stack to itself.
     // Both frames may not fit into one: the standard library's is 8 KiB, and a frame takes 3.4 KiB with AVX-512.
     let action = SigAction::new(SigHandler::SigAction(abort), SaFlags::SA_SIGINFO, SigSet::all());
     // SAFETY: `abort` calls what `set_abort_action` was promised to be async-signal-safe, and `_exit`.
-    unsafe { sigaction(Signal::SIGABRT, &action) }?;
-    Ok(())
+    Ok(unsafe { sigaction(Signal::SIGABRT, &action) }?)
 }
 
 /// Has `action` called before SIGABRT, sent by another process, ends this one: the place to say where it hangs.
@@ -295,11 +315,15 @@ extern "C" fn abort(number: i32, info: *mut libc::siginfo_t, _context: *mut libc
             // SAFETY: only `set_abort_action` stores here, and only a `fn()`; its caller promised that it may run here.
             unsafe { std::mem::transmute::<*mut (), fn()>(action)() };
         }
-        if relay(number) {
-            return;
+        match ABORT_AFTER.load(Ordering::SeqCst) {
+            libc::SIG_DFL if relay(number) => {}
+            // SAFETY: async-signal-safe.
+            libc::SIG_DFL => unsafe { libc::_exit(1) },
+            libc::SIG_IGN => {}
+            // SAFETY: only `chain_abort` stores here, and only what was a handler for this signal.
+            after => unsafe { std::mem::transmute::<usize, extern "C" fn(i32)>(after)(number) },
         }
-        // SAFETY: async-signal-safe.
-        unsafe { libc::_exit(1) };
+        return;
     }
     // SAFETY: as in `forward`.
     unsafe {

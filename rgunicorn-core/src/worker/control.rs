@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
+use crate::sys::fork::die_with_parent;
 use crate::sys::signals::{self, Signal, SignalPipe};
 
 /// How a worker is asked to stop.
@@ -103,6 +104,23 @@ impl Control {
     /// can't reach the control, such as what finishes the response of a request that took long.
     pub fn stop_has_come() -> bool {
         signals::has_come(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT])
+    }
+
+    /// Leaves all signals to the handlers that this process has by now, for a worker that minds them itself. What came
+    /// before it had them is sent again; the arbiter's death becomes a SIGTERM; and the traces of a SIGABRT are left before
+    /// the handler for it is called.
+    ///
+    /// # Errors
+    /// None that can happen on Linux.
+    pub fn hand_over(mut self) -> io::Result<()> {
+        signals::chain_abort()?;
+        die_with_parent(Some(Signal::SIGTERM));
+        // The arbiter may have died before that.
+        match self.poll() {
+            Some(Stop::Graceful) => signals::send(nix::unistd::getpid(), Signal::SIGTERM),
+            Some(Stop::Quick) => signals::send(nix::unistd::getpid(), Signal::SIGQUIT),
+            None => Ok(()),
+        }
     }
 
     /// Asks the worker to stop, from inside. A quick stop overrides a graceful one, and never the other way.

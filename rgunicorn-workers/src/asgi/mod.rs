@@ -9,7 +9,7 @@ use rgunicorn_core::worker::{BootError, Exit, Worker, WorkerClass, WorkerContext
 
 use crate::boot::{self, Recycling};
 use crate::python::WsgiLoader;
-use crate::python::asgi::{AsgiApplication, Kind};
+use crate::python::asgi::{self, AsgiApplication, Kind};
 use crate::python::turns::Serving;
 
 /// The classes behind `-k asgi` and `-k tornado`, whose loop is asyncio's as well.
@@ -49,12 +49,20 @@ impl WorkerClass for Asgi {
             "uvicorn.workers.UvicornH11Worker",
             "uvicorn_worker.UvicornWorker",
             "uvicorn_worker.UvicornH11Worker",
+            // The same, as a configuration file has them that has imported them.
+            "uvicorn_worker._workers.UvicornWorker",
+            "uvicorn_worker._workers.UvicornH11Worker",
             "gunicorn.workers.gasgi.ASGIWorker",
         ]
     }
 
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
         rgunicorn_core::app::Loader::check(&self.loader, config)
+    }
+
+    fn prepare(&self, config: &Config) -> Result<(), BootError> {
+        self.loader.start(config)?;
+        asgi::prepare(self.kind)
     }
 
     fn boot(&self, mut context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
@@ -64,7 +72,7 @@ impl WorkerClass for Asgi {
                 self.name()
             );
         }
-        let application = self.loader.load_object(&context)?;
+        let application = self.loader.load_object(&context.config)?;
         let access = boot::access_log(&context)?;
         let mut application =
             AsgiApplication::boot(&application, self.kind, &context.config, context.slot.clone(), |py| {

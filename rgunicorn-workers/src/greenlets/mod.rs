@@ -52,6 +52,12 @@ impl WorkerClass for Greenlets {
         Loader::check(&self.loader, config)
     }
 
+    /// The standard library is patched before the application is imported.
+    fn prepare(&self, config: &Config) -> Result<(), BootError> {
+        self.loader.start(config)?;
+        Hub::patch(self.library).map(drop)
+    }
+
     fn boot(&self, mut context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
         self.loader.start(&context.config)?;
         let hub = Hub::patch(self.library)?;

@@ -28,7 +28,7 @@ use rgunicorn_core::sys::signals::{set_abort_action, set_relay};
 use thiserror::Error;
 
 use super::environment::{Environment, EnvironmentError, PythonVersion, parse_version};
-use super::failure;
+use super::{failure, package};
 
 /// What the interpreter is told at its start.
 #[derive(Debug, Clone, Default)]
@@ -181,7 +181,7 @@ fn set_up(py: Python<'_>, startup: &Startup) -> PyResult<()> {
             path.insert(0, entry)?;
         }
     }
-    Ok(())
+    package::install(py)
 }
 
 /// The main thread's state while it has let go of the GIL by [`release`].

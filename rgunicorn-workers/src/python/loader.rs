@@ -16,7 +16,7 @@ use super::environment::{Environment, EnvironmentError};
 use super::interpreter::{self, Startup};
 use super::server_hooks::{RequestHooks, ServerHooks};
 use super::wsgi::{WsgiApplication, WsgiSettings};
-use super::{asgi, error_log, failure, greenlets, load};
+use super::{error_log, failure, load};
 
 /// How long an ending worker may spend in the application's exit handlers, and waiting for its threads.
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
@@ -100,18 +100,18 @@ impl WsgiLoader {
     ///
     /// # Errors
     /// [`BootError::Load`] when it can't be had, [`BootError::Boot`] for anything else.
-    pub(crate) fn load_object(&self, context: &WorkerContext) -> Result<Py<PyAny>, BootError> {
+    pub(crate) fn load_object(&self, config: &Config) -> Result<Py<PyAny>, BootError> {
         let preloaded = self.preloaded().take();
         let application = match preloaded {
             Some(application) => application,
             None => {
-                self.start(&context.config)?;
-                if context.config.spew {
+                self.start(config)?;
+                if config.spew {
                     self.spew()?;
                 }
-                let import = || self.import(&context.config);
-                match context.config.reload {
-                    true => reload::load_watched(&context.config, import)?,
+                let import = || self.import(config);
+                match config.reload {
+                    true => reload::load_watched(config, import)?,
                     false => import()?,
                 }
             }
@@ -133,7 +133,7 @@ impl WsgiLoader {
     /// # Errors
     /// As for [`load_object`](Self::load_object).
     pub(crate) fn load_wsgi(&self, context: &WorkerContext) -> Result<WsgiApplication, BootError> {
-        let application = self.load_object(context)?;
+        let application = self.load_object(&context.config)?;
         Python::attach(|py| {
             WsgiApplication::new(py, application, WsgiSettings::from(&*context.config))
                 .and_then(|application| Ok(application.with_hooks(self.request_hooks(py)?)))
@@ -199,13 +199,7 @@ impl Hooks for WsgiLoader {
     }
 
     fn preload(&self, config: &Config) -> Result<(), BootError> {
-        // A library that patches the standard library does so before the application is imported, here as well.
-        let class = config.worker_class.as_str();
-        let patched = self
-            .start(config)
-            .and_then(|()| greenlets::patch_for(class))
-            .and_then(|()| asgi::import_for(class));
-        let application = patched.and_then(|()| self.import(config));
+        let application = self.import(config);
         // The arbiter waits most of the time: threads that the application has started may run then.
         interpreter::release();
         *self.preloaded() = Some(application?);

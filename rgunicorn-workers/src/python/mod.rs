@@ -8,6 +8,8 @@
 //! | [`load`] | `module:attribute` and what else `APP_MODULE` may be |
 //! | [`wsgi`] | calls a WSGI application (PEP 3333) for each request |
 //! | `greenlets` | answers requests in greenlets of gevent or eventlet |
+//! | `hosted` | runs worker classes that are written in Python |
+//! | `package` | the package `gunicorn` of ours, for what such classes import |
 //! | `asgi` | runs ASGI applications in an asyncio event loop |
 //! | [`config_file`] | executes a configuration file that is written in Python |
 //! | [`coroutines`] | CPython's part in the worker class `coro` |
@@ -25,9 +27,11 @@ pub mod environment;
 mod error_log;
 mod failure;
 pub(crate) mod greenlets;
+pub(crate) mod hosted;
 pub mod interpreter;
 mod load;
 pub mod loader;
+pub(crate) mod package;
 pub(crate) mod server_hooks;
 pub(crate) mod turns;
 pub mod wsgi;
@@ -38,6 +42,7 @@ mod testing;
 pub use config_file::PythonFiles;
 pub use coroutines::Coroutines;
 pub use environment::{Environment, EnvironmentError};
+pub(crate) use hosted::class_path;
 pub use interpreter::InterpreterError;
 pub use load::LoadError;
 pub use loader::WsgiLoader;

@@ -10,7 +10,7 @@ mod server;
 
 pub use client::{Client, Response};
 pub use load::{Counts, Load};
-pub use server::{Builder, Server, examples, python, repository};
+pub use server::{Builder, Server, examples, gunicorn, python, repository};
 
 /// The text of a module with an application, for any class, that answers with the value of a Python expression.
 pub fn application(answer: &str) -> String {

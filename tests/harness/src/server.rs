@@ -36,6 +36,11 @@ pub fn python() -> PathBuf {
     environment().join("bin/python3")
 }
 
+/// A directory with the real gunicorn, for `PYTHONPATH`: it isn't in the virtual environment itself.
+pub fn gunicorn() -> PathBuf {
+    environment().join("gunicorn")
+}
+
 /// A server that is about to be started.
 #[derive(Debug)]
 pub struct Builder {

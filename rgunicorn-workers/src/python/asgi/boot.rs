@@ -40,16 +40,14 @@ pub(crate) enum Kind {
     Tornado,
 }
 
-/// What `--preload` does in the arbiter for the class that is asked for by this name: imports what its loop is made of,
-/// which a worker's user may not be allowed to read.
+/// Imports what the loop is made of: with `--preload` the arbiter does, as a worker's user may not be allowed to read it.
 ///
 /// # Errors
 /// [`BootError::Boot`] when it isn't there.
-pub(crate) fn import_for(class: &str) -> Result<(), BootError> {
-    let sources: &[&str] = match class {
-        _ if class.contains("tornado") => &[include_str!("serve.py"), include_str!("tornado.py")],
-        _ if class.contains("asgi") || class.contains("uvicorn") => &[include_str!("serve.py")],
-        _ => return Ok(()),
+pub(crate) fn prepare(kind: Kind) -> Result<(), BootError> {
+    let sources: &[&str] = match kind {
+        Kind::Tornado => &[include_str!("serve.py"), include_str!("tornado.py")],
+        Kind::Asgi => &[include_str!("serve.py")],
     };
     Python::attach(|py| {
         let import = |source| load::helper(py, source, "rgunicorn_asgi")?.call_method0("prepare");

@@ -57,17 +57,6 @@ impl Hub {
     }
 }
 
-/// What `--preload` does in the arbiter for the class that is asked for by this name.
-///
-/// # Errors
-/// As for [`Hub::patch`].
-pub(crate) fn patch_for(class: &str) -> Result<(), BootError> {
-    match ["gevent", "eventlet"].into_iter().find(|library| class.contains(library)) {
-        Some(library) => Hub::patch(library).map(drop),
-        None => Ok(()),
-    }
-}
-
 /// The engine, for `serve.py`.
 #[pyclass(frozen, module = "rgunicorn")]
 struct Server {

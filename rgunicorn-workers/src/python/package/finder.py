@@ -1,0 +1,50 @@
+"""Makes the `gunicorn` package of ours importable where no other is. Executed by mod.rs."""
+
+import importlib.abc
+import importlib.machinery
+import sys
+
+PACKAGE = "gunicorn"
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    """Finds and loads modules whose sources are in the server's program."""
+
+    def __init__(self, sources):
+        # From a module's name to its source, and whether it is a package.
+        self.sources = sources
+
+    def find_spec(self, name, path=None, target=None):
+        if name in self.sources:
+            return importlib.machinery.ModuleSpec(name, self, origin=self._origin(name), is_package=self.is_package(name))
+        ours = sys.modules.get(PACKAGE)
+        if name.startswith(f"{PACKAGE}.") and getattr(ours, "__loader__", None) is self:
+            raise ModuleNotFoundError(
+                f"No module named {name!r} among those that rgunicorn brings for worker classes; gunicorn itself has it:"
+                " pip install gunicorn",
+                name=name,
+            )
+        return None
+
+    def is_package(self, name):
+        return self.sources[name][1]
+
+    def get_source(self, name):
+        return self.sources[name][0]
+
+    def get_code(self, name):
+        return compile(self.get_source(name), self._origin(name), "exec", dont_inherit=True)
+
+    def exec_module(self, module):
+        module.__file__ = self._origin(module.__name__)
+        exec(self.get_code(module.__name__), vars(module))
+
+    def _origin(self, name):
+        # One in angle brackets alone would have no lines in tracebacks.
+        return f"<rgunicorn>/{name.replace('.', '/')}{'/__init__' if self.is_package(name) else ''}.py"
+
+
+def install(sources):
+    """Behind all other finders: an installed gunicorn goes first."""
+    if not any(isinstance(finder, Finder) for finder in sys.meta_path):
+        sys.meta_path.append(Finder(sources))

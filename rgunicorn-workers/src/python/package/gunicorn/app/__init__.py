@@ -1,0 +1,1 @@
+"""Applications, as the server loads them."""
