@@ -15,6 +15,18 @@ fn serve(class: &str, application: &str) -> Server {
 }
 
 #[test]
+fn websocket_handlers_of_tornados() {
+    let server = serve("tornado", "tornado_site:app");
+    let client = rgunicorn_harness::repository().join("tests/clients/tornado_websocket.py");
+    let output = std::process::Command::new(rgunicorn_harness::python())
+        .args([client.as_os_str(), server.port().to_string().as_ref()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), server.log());
+    server.wait_for_log("ValueError: failed in a message");
+}
+
+#[test]
 fn an_application_of_tornados() {
     let mut server = serve("tornado", "tornado_site:app");
     let mut client = server.connect();

@@ -153,6 +153,8 @@ ALL = {
     "fastwsgi": Server("fastwsgi", "fastwsgi", script("fastwsgi")),
     "rgunicorn-asgi": Server("rgunicorn asgi", None, rgunicorn_asgi),
     "rgunicorn-gevent": Server("rgunicorn gevent", "gevent", rgunicorn("gevent")),
+    "rgunicorn-tornado": Server("rgunicorn tornado", "tornado", rgunicorn("tornado")),
+    "gunicorn-tornado": Server("gunicorn tornado", "tornado", gunicorn("tornado")),
     "granian-asgi": Server("Granian (ASGI)", "granian", granian_asgi),
     "gunicorn-uvicorn": Server("gunicorn with uvicorn-worker", "uvicorn-worker", gunicorn_uvicorn),
     "uvicorn": Server("uvicorn (ASGI)", "uvicorn", uvicorn),

@@ -78,6 +78,11 @@ ALL = (
         "library websockets, as by itself. No compression: the client offers none.",
     ),
     Workload("gevent", "Hello world in greenlets of gevent, 64 connections", ("rgunicorn-gevent", "gunicorn-gevent")),
+    Workload("tornado", "Hello world in tornado's loop, 64 connections", ("rgunicorn-tornado", "gunicorn-tornado")),
+    Workload(
+        "tornado-site", "A handler of tornado's own, 64 connections", ("rgunicorn-tornado", "gunicorn-tornado"),
+        app="tornado_app:app",
+    ),
     Workload(
         "sleep", "A handler that sleeps 10 ms, 200 connections, 200 threads", (*THREADED, "gunicorn-gevent"),
         app="apps:sleep", expect=b"slept\n", connections=200, threads=200,

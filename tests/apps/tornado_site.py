@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from tornado import web
+from tornado import web, websocket
 
 closed = []
 
@@ -69,7 +69,31 @@ class Pid(web.RequestHandler):
         self.write(str(os.getpid()))
 
 
+class Socket(websocket.WebSocketHandler):
+    def initialize(self):
+        self.said = []
+
+    def select_subprotocol(self, subprotocols):
+        return "two" if "two" in subprotocols else None
+
+    def open(self, name):
+        self.write_message({"open": name, "subprotocol": self.selected_subprotocol, "ip": self.request.remote_ip})
+
+    async def on_message(self, message):
+        if message == "close":
+            self.close(4001, "as asked")
+        elif message == "fail":
+            raise ValueError("failed in a message")
+        else:
+            await asyncio.sleep(0)
+            await self.write_message(message, binary=isinstance(message, bytes))
+
+    def on_close(self):
+        closed.append(f"{self.close_code} {self.close_reason}")
+
+
 app = web.Application([
+    ("/socket/(.*)", Socket),
     ("/", Hello), ("/echo", Echo), ("/upload", Upload), ("/stream", Stream), ("/count", Counted), ("/wait", Wait),
     ("/closed", Closed), ("/fail", Fail), ("/pid", Pid),
 ])

@@ -74,6 +74,15 @@ impl Response {
         Ok(())
     }
 
+    /// As [`inform`](Self::inform), and sends it, as far as the client takes it now.
+    ///
+    /// # Errors
+    /// As for [`inform`](Self::inform); [`ResponseError::Disconnected`].
+    pub fn inform_now(&mut self, informational: &Informational) -> Result<(), ResponseError> {
+        self.inform(informational)?;
+        self.flush().map(drop).map_err(|_| ResponseError::Disconnected)
+    }
+
     /// Whether there is a head, sent or not.
     pub fn is_started(&self) -> bool {
         self.head.is_started()

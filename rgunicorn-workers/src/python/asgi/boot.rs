@@ -87,7 +87,19 @@ impl AsgiApplication {
             };
             let hooks = hooks(py).map_err(boot)?;
             let mut wsgi = None;
-            let adapted = adapter.call_method1("adapt", (application,)).map_err(boot)?;
+            let adapted = match kind {
+                Kind::Asgi => adapter.call_method1("adapt", (application,)),
+                Kind::Tornado => {
+                    let websockets =
+                        PyCFunction::new_closure(py, None, None, |arguments: &Bound<'_, PyTuple>, _| {
+                            let source = include_str!("tornado_websocket.py");
+                            load::helper(arguments.py(), source, "rgunicorn_tornado_websocket")
+                                .map(Bound::unbind)
+                        });
+                    websockets.and_then(|websockets| adapter.call_method1("adapt", (application, websockets)))
+                }
+            };
+            let adapted = adapted.map_err(boot)?;
             if adapted.is_none() {
                 let settings = WsgiSettings::from(config);
                 let made = WsgiApplication::new(py, application.clone_ref(py), settings);

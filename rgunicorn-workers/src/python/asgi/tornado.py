@@ -10,13 +10,15 @@ class Problem(Exception):
 def prepare():
     """Imports tornado, as far as it is there: who asks for it is told where it is needed."""
     try:
-        import tornado.httputil  # noqa: F401
+        import tornado.httputil
+        import tornado.websocket  # noqa: F401
     except ImportError:
         pass
 
 
-def adapt(application):
-    """An ASGI application that does what tornado's own server would have this one do; None where it is one of WSGI."""
+def adapt(application, load):
+    """An ASGI application that does what tornado's own server would have this one do; None where it is one of WSGI.
+    `load` makes the module of tornado_websocket.py."""
     try:
         from tornado import httputil
     except ImportError as error:
@@ -27,6 +29,9 @@ def adapt(application):
 
     if not isinstance(application, httputil.HTTPServerConnectionDelegate):
         return None
+
+    websockets = load()
+    websockets.install()
 
     class Connection(httputil.HTTPConnection):
         """What tornado writes its response to: messages, sent one after the other."""
@@ -79,18 +84,27 @@ def adapt(application):
                 callback, self.close_callback = self.close_callback, None
                 callback()
 
-    async def asgi(scope, receive, send):
-        if scope["type"] != "http":
-            await send({"type": "websocket.close"})
-            return
-        connection = Connection(scope)
+    async def start(scope, connection):
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-        line = httputil.RequestStartLine(scope["method"], target.decode("latin-1"), "HTTP/" + scope["http_version"])
+        method = scope.get("method", "GET")
+        line = httputil.RequestStartLine(method, target.decode("latin-1"), "HTTP/" + scope["http_version"])
         headers = httputil.HTTPHeaders()
         for name, value in scope["headers"]:
             headers.add(name.decode("latin-1"), value.decode("latin-1"))
         delegate = application.start_request(None, connection)
         await maybe(delegate.headers_received(line, headers))
+        return delegate
+
+    async def asgi(scope, receive, send):
+        if scope["type"] == "websocket":
+
+            async def handshake(connection):
+                (await start(scope, connection)).finish()
+
+            await websockets.serve(handshake, Context(scope), receive, send)
+            return
+        connection = Connection(scope)
+        delegate = await start(scope, connection)
         async for chunk in chunks(receive):
             await maybe(delegate.data_received(chunk))
         delegate.finish()
@@ -106,7 +120,7 @@ def adapt(application):
 class Context:
     def __init__(self, scope):
         self.remote_ip = scope["client"][0] if scope["client"] else ""
-        self.protocol = scope["scheme"]
+        self.protocol = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
 
 
 async def maybe(value):

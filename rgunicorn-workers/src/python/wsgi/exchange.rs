@@ -8,6 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 use rgunicorn_core::app::{Response, ResponseError};
+use rgunicorn_core::http::Informational;
 
 use super::latin1::encode;
 
@@ -16,6 +17,7 @@ pub(super) trait Outlet {
     fn start(&mut self, status: &[u8]) -> Result<(), ResponseError>;
     fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError>;
     fn write(&mut self, piece: &[u8]) -> Result<(), ResponseError>;
+    fn inform(&mut self, informational: &Informational) -> Result<(), ResponseError>;
 }
 
 impl Outlet for Response {
@@ -29,6 +31,10 @@ impl Outlet for Response {
 
     fn write(&mut self, piece: &[u8]) -> Result<(), ResponseError> {
         Response::write(self, piece)
+    }
+
+    fn inform(&mut self, informational: &Informational) -> Result<(), ResponseError> {
+        Response::inform_now(self, informational)
     }
 }
 
@@ -122,17 +128,7 @@ impl Exchange {
 
     /// Hands a header to the outlet: a pair of strings.
     fn add_header(&self, header: &Bound<'_, PyAny>) -> PyResult<()> {
-        let pair = match header.cast::<PyTuple>() {
-            Ok(pair) => pair.clone(),
-            Err(_) => PyTuple::new(header.py(), header.try_iter()?.collect::<PyResult<Vec<_>>>()?)?,
-        };
-        if pair.len() != 2 {
-            return Err(PyValueError::new_err(format!(
-                "a header is a pair (name, value), not {}",
-                shown(header)
-            )));
-        }
-        let (name, value) = (pair.get_item(0)?, pair.get_item(1)?);
+        let (name, value) = pair(header)?;
         let name = native_string(&name, "a header's name")?;
         let value = native_string(&value, "a header's value")?;
         let name = encode(name, "a header's name")?;
@@ -161,6 +157,19 @@ impl Exchange {
             exception(error)
         })
     }
+}
+
+/// The two objects that a header is.
+fn pair<'py>(header: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let pair = match header.cast::<PyTuple>() {
+        Ok(pair) => pair.clone(),
+        Err(_) => PyTuple::new(header.py(), header.try_iter()?.collect::<PyResult<Vec<_>>>()?)?,
+    };
+    if pair.len() != 2 {
+        let reason = format!("a header is a pair (name, value), not {}", shown(header));
+        return Err(PyValueError::new_err(reason));
+    }
+    Ok((pair.get_item(0)?, pair.get_item(1)?))
 }
 
 fn native_string<'a, 'py>(object: &'a Bound<'py, PyAny>, what: &str) -> PyResult<&'a Bound<'py, PyString>> {
@@ -242,6 +251,26 @@ impl Exchange {
         }
         exchange.state().started = true;
         slf.getattr(intern!(slf.py(), "write"))
+    }
+
+    /// `environ["wsgi.early_hints"]`: sends headers in a `103 Early Hints`, now. Does nothing once the response is on its way.
+    fn early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut fields = Vec::new();
+        for header in headers.try_iter()? {
+            let (name, value) = pair(&header?)?;
+            let name = native_string(&name, "a header's name")?;
+            let value = native_string(&value, "a header's value")?;
+            let value = encode(value, "a header's value")?;
+            fields.push((encode(name, "a header's name")?.to_vec(), trimmed(value).to_vec()));
+        }
+        let fields = fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+        let hints =
+            Informational::new(b"103 Early Hints", fields).map_err(|error| exception(error.into()))?;
+        let open = {
+            let state = self.state();
+            matches!(state.stage, Stage::Calling(_)) && !state.head_sent
+        };
+        if open { self.with_outlet(|outlet| outlet.inform(&hints)) } else { Ok(()) }
     }
 
     /// Sends a piece of the body, now, and before the iterable that the application returns.

@@ -124,6 +124,8 @@ impl WsgiApplication {
         let exchange = Exchange::new(py).map_err(|error| failure::app_error(py, &error))?;
         let answer = Exchange::lend(&exchange, outlet, || {
             let start_response = exchange.getattr(pyo3::intern!(py, "start_response"))?;
+            let early_hints = exchange.getattr(pyo3::intern!(py, "early_hints"))?;
+            environ.set_item(pyo3::intern!(py, "wsgi.early_hints"), early_hints)?;
             let returned =
                 context.run(py, || self.application.bind(py).call1((environ, start_response)))??;
             body::prepare(&exchange, context, returned, self.sendfile)

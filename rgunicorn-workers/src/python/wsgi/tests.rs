@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rgunicorn_core::app::{AppError, Body, Peer, Request, ResponseError, ServerAddress};
-use rgunicorn_core::http::{Header, InvalidResponse, RequestHead, Scheme, Span, Version};
+use rgunicorn_core::http::{Header, Informational, InvalidResponse, RequestHead, Scheme, Span, Version};
 
 use super::body::Answer;
 use super::exchange::Outlet;
@@ -95,6 +95,11 @@ impl Outlet for Recorder {
             return Err(ResponseError::Disconnected);
         }
         self.written.extend_from_slice(piece);
+        Ok(())
+    }
+
+    fn inform(&mut self, informational: &Informational) -> Result<(), ResponseError> {
+        self.written.extend_from_slice(informational.as_bytes());
         Ok(())
     }
 }
