@@ -95,6 +95,26 @@ with_and_without_gunicorn! {
         server.wait_until("the worker to be gone", || kill(Pid::from_raw(worker), None).is_err());
     }
 
+    fn hooks_are_given_the_worker_itself(path: Option<PathBuf>) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("conf.py");
+        let hooks = ["post_worker_init(worker)", "worker_int(worker)", "worker_exit(server, worker)"].map(|hook| {
+            let name = hook.split('(').next().unwrap();
+            format!("def {hook}:\n    worker.log.info('%s: %s', '{name}', type(worker).__name__)\n")
+        });
+        std::fs::write(&file, hooks.concat()).unwrap();
+        let mut server = build(path, "custom_worker.Plain", "custom_worker:app")
+            .args(["-c", file.to_str().unwrap()])
+            .start();
+        get(&server, "/");
+        server.signal(Signal::SIGINT);
+        server.wait();
+        let log = server.log();
+        for hook in ["post_worker_init", "worker_int", "worker_exit"] {
+            assert_eq!(log.matches(&format!("{hook}: Plain")).count(), 1, "{hook}: {log}");
+        }
+    }
+
     fn uvicorns_own_class_serves(path: Option<PathBuf>) {
         let mut server = serve(path, "python:uvicorn_worker.UvicornWorker", "custom_worker:asgi");
         server.wait_for_log("Application startup complete.");

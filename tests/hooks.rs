@@ -38,6 +38,7 @@ fn gunicorn(class: &str, variables: &[(&str, &str)]) -> Hooked {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();
     let mut command = Command::new(python());
+    command.env("PYTHONPATH", rgunicorn_harness::gunicorn());
     command.args(["-m", "gunicorn", "-c", "hooks_conf.py", "--no-control-socket", "--bind"]);
     command.args([format!("127.0.0.1:{port}"), "hooked:wsgi".into()]);
     command.current_dir(repository().join("tests/apps"));

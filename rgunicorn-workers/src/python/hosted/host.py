@@ -96,6 +96,8 @@ def make(server, path, inherited, age, parent):
     worker_class = prepare(path)
     cfg = server.settings()
     cfg.set("worker_class", worker_class)
+    for name, function in server.hooks():
+        cfg.set(name, function)
     log = cfg.logger_class(cfg)
     if hasattr(worker_class, "check_config"):
         worker_class.check_config(cfg, log)

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use rgunicorn_core::config::Config;
+use rgunicorn_core::config::{Config, SETTINGS};
 use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::worker::{BootError, Control, Exit, WorkerContext, WorkerError};
 
@@ -70,6 +70,7 @@ impl Hosted {
                 // gunicorn counts from 1.
                 let arguments = (&server, path, descriptors, age + 1, parent);
                 let worker = helper.call_method1("make", arguments)?;
+                server.get().loader.set_worker(&worker);
                 PyResult::Ok(Hosted {
                     helper: helper.unbind(),
                     worker: worker.unbind(),
@@ -139,6 +140,17 @@ impl Server {
     /// The settings, as gunicorn's object.
     fn settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         package::config(py, &self.config)
+    }
+
+    /// The hooks that the configuration has: name and function.
+    fn hooks<'py>(&self, py: Python<'py>) -> PyResult<Vec<(&'static str, Bound<'py, PyAny>)>> {
+        let mut hooks = Vec::new();
+        for setting in SETTINGS.iter().filter(|setting| setting.is_hook()) {
+            if let Some(function) = self.loader.hook(py, setting.name)? {
+                hooks.push((setting.name, function));
+            }
+        }
+        Ok(hooks)
     }
 
     /// The application.
