@@ -12,6 +12,7 @@
 //! | [`log`] | the error log (through `tracing`) and the access log |
 //! | [`metrics`] | metrics and health, made from the scoreboard |
 //! | [`scoreboard`] | the one piece of memory that arbiter and workers share |
+//! | [`siblings`] | what workers know of each other, and the queue of connections that they hand over |
 //! | [`socket`] | listeners: addresses, binding, inheritance |
 //! | [`hooks`] | what a language bridge may do around forks |
 //! | [`sys`] | the one place where the operating system shows through |
@@ -28,6 +29,7 @@ pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod scoreboard;
+pub mod siblings;
 pub mod socket;
 pub mod sys;
 pub mod websocket;

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::config::{Config, ConfigError};
 use crate::scoreboard::Slot;
+use crate::siblings::Siblings;
 use crate::socket::Listener;
 
 mod control;
@@ -128,6 +129,8 @@ pub struct WorkerContext {
     pub config: Arc<Config>,
     /// The listeners to accept from, non-blocking.
     pub listeners: Vec<Listener>,
+    /// The other workers, to [share connections](crate::engine::Engine::join) with; none for a worker without an arbiter.
+    pub siblings: Option<Siblings>,
     /// When to stop, and how.
     pub control: Control,
     /// This worker's slot of the scoreboard.

@@ -43,6 +43,11 @@ pub(crate) fn engine(
         .map_err(|error| BootError::Boot(format!("cannot start the engine: {error}")))?;
     context.slot.set_capacity(capacity);
     engine.count_in(context.slot.clone());
+    if let Some(siblings) = context.siblings.take() {
+        engine.join(siblings).map_err(|error| {
+            BootError::Boot(format!("cannot watch for the other workers' connections: {error}"))
+        })?;
+    }
     Ok(engine)
 }
 
@@ -100,6 +105,7 @@ mod tests {
         Recycling::new(&WorkerContext {
             config: Arc::new(config),
             listeners: Vec::new(),
+            siblings: None,
             control: Control::detached().unwrap(),
             slot: Slot::default(),
             age: 0,

@@ -11,6 +11,7 @@ use super::spawn::Birth;
 use super::start::enter;
 use crate::critical;
 use crate::scoreboard::{Scoreboard, Slot};
+use crate::siblings::{Queue, Siblings};
 use crate::sys::environment::Overlay;
 use crate::sys::fork::{die_with_parent, exit_now};
 use crate::sys::signals::{self, Signal, SignalPipe};
@@ -91,20 +92,21 @@ struct Kept {
     signals: SignalPipe,
     lifeline: Lifeline,
     scoreboard: Scoreboard,
+    queue: Queue,
     environment: Overlay,
     home: PathBuf,
 }
 
 /// Closes everything else.
 fn keep(master: Master) -> Kept {
-    let Master { signals, lifeline, scoreboard, environment, home, .. } = master;
-    Kept { signals, lifeline, scoreboard, environment, home }
+    let Master { signals, lifeline, scoreboard, queue, environment, home, .. } = master;
+    Kept { signals, lifeline, scoreboard, queue, environment, home }
 }
 
 fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootError> {
     let Birth { config, class, listeners, share, generation, age, slot, blocked } = birth;
     let hooks = Arc::clone(&master.hooks);
-    let Kept { signals, lifeline, scoreboard, mut environment, home } = keep(master);
+    let Kept { signals, lifeline, scoreboard, queue, mut environment, home } = keep(master);
     let failed = |what: &str, error: io::Error| BootError::Boot(format!("{what}: {error}"));
     let bell = signals.bell().map_err(|error| failed("signals", error))?;
     drop(signals);
@@ -131,7 +133,9 @@ fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootErr
 
     // While it boots, a worker looks at no signal and has nothing to finish: if it hung, nobody would be left to abort it.
     die_with_parent(Some(Signal::SIGKILL));
-    let context = WorkerContext { config, listeners: own, control, slot: slot.clone(), age, generation };
+    let siblings = Some(Siblings::new(queue, slot.clone()));
+    let context =
+        WorkerContext { config, listeners: own, siblings, control, slot: slot.clone(), age, generation };
     let worker = class.boot(context)?;
     if !worker.boots_in_run() {
         hooks.post_worker_init()?;

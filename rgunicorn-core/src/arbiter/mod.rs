@@ -46,6 +46,7 @@ use crate::config::{Config, ConfigError};
 use crate::hooks::Hooks;
 use crate::log;
 use crate::scoreboard::Scoreboard;
+use crate::siblings::Queue;
 use crate::sys::clock::monotonic_ms;
 use crate::sys::environment::Overlay;
 use crate::sys::fork::Pid;
@@ -126,6 +127,8 @@ struct Master {
     hooks: Arc<dyn Hooks>,
     reload: Reload,
     scoreboard: Scoreboard,
+    /// Connections on their way from worker to worker.
+    queue: Queue,
     signals: SignalPipe,
     lifeline: Lifeline,
     environment: Overlay,

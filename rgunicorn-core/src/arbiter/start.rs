@@ -18,6 +18,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::hooks::{HookError, Hooks};
 use crate::log::{self, LogError};
 use crate::scoreboard::Scoreboard;
+use crate::siblings::Queue;
 use crate::socket::{BindError, Listener};
 use crate::sys::environment::{self, Overlay};
 use crate::sys::limits;
@@ -97,6 +98,7 @@ impl Master {
             hooks,
             reload,
             scoreboard: Scoreboard::new()?,
+            queue: Queue::new()?,
             signals: SignalPipe::install(&HANDLED, &[])?,
             lifeline: Lifeline::new()?,
             environment: overlay,

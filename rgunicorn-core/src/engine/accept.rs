@@ -29,6 +29,8 @@ pub(super) struct Acceptor {
 impl Acceptor {
     /// How long accepting rests when the process or the system is out of descriptors.
     const PAUSE: Duration = Duration::from_secs(1);
+    /// How long it rests when it is another worker's turn.
+    const TURN: Duration = Duration::from_millis(1);
 
     pub(super) fn new(listeners: Vec<Listener>, accept: Accept) -> Self {
         let shared = |listener: Listener| {
@@ -57,6 +59,11 @@ impl Acceptor {
 
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.paused_until
+    }
+
+    /// A listener's address, for connections that came in elsewhere by one like it.
+    pub(super) fn address(&self, address: &ServerAddress) -> Option<Arc<ServerAddress>> {
+        self.listeners.iter().find(|(_, own)| **own == *address).map(|(_, own)| Arc::clone(own))
     }
 
     /// Has the poller tell when a connection waits.
@@ -119,6 +126,12 @@ impl Engine {
         if self.acceptor.paused_until().is_some() {
             return;
         }
+        if self.leaves_turn() {
+            self.acceptor.unwatch(&self.poll);
+            self.acceptor.paused_until = Some(self.now + Acceptor::TURN);
+            return;
+        }
+        let mut share = self.share();
         for _ in 0..BATCH {
             if self.config.accept == Accept::WhileIdle && !self.ready.is_empty() {
                 return;
@@ -128,7 +141,18 @@ impl Engine {
                 return;
             }
             match self.acceptor.accept() {
-                Ok(Some((accepted, server))) => self.admit(accepted, server),
+                Ok(Some((accepted, server))) => {
+                    let own = self.places.len();
+                    let surplus = share.as_mut().is_some_and(|share| {
+                        share.one_more();
+                        own >= share.most()
+                    });
+                    let kept = if surplus { self.pass_on(accepted, &server) } else { Some(accepted) };
+                    if let Some(accepted) = kept {
+                        self.admit(accepted, server);
+                        self.take_turn();
+                    }
+                }
                 Ok(None) => {
                     // Nobody waits any more; when draining, that is what we waited for.
                     if self.draining {

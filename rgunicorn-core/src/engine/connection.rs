@@ -170,6 +170,29 @@ impl Connection {
         }
     }
 
+    /// Goes on where another worker has left off.
+    pub(crate) fn resume(&mut self, served: u64, input: Vec<u8>) {
+        self.served = served;
+        self.input = input;
+    }
+
+    /// What another worker needs to go on with this connection, besides its socket: the bytes since the last response. None
+    /// if that isn't enough.
+    pub(crate) fn portable_input(&mut self) -> Option<&[u8]> {
+        let whole = match self.phase {
+            Phase::Head => true,
+            // A body that is still where it was read, behind its head.
+            Phase::Ready => match self.head.body {
+                BodyFraming::None => true,
+                BodyFraming::Length(length) => length == self.in_place.len() as u64,
+                BodyFraming::Chunked => false,
+            },
+            _ => false,
+        };
+        let tied = self.shared || self.has_upload() || !self.response.output().is_empty();
+        (whole && !tied).then(|| self.input.get(self.begin..).unwrap_or(&[]))
+    }
+
     /// Whether not a byte of the next request is there.
     pub(crate) fn is_idle(&self) -> bool {
         self.phase == Phase::Head && self.begin == self.input.len()

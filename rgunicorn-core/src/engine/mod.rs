@@ -15,6 +15,7 @@
 //! | `upload` | a request body that the application reads as it arrives |
 //! | `transport` | the socket; TLS will stand there |
 //! | `accept` | taking connections from listeners |
+//! | `handover` | connections that go from worker to worker |
 //! | `timers` | deadlines |
 //! | `tally` | what the scoreboard is told |
 //! | `finish` | what happens when a response is out: access log, keep-alive, close |
@@ -25,6 +26,7 @@ mod config;
 mod connection;
 mod exchange;
 mod finish;
+mod handover;
 mod output;
 mod pages;
 mod parked;
@@ -49,6 +51,7 @@ use connection::{Connection, Phase, Received};
 pub use exchange::Exchange;
 use exchange::Outcome;
 pub(crate) use exchange::guard;
+use handover::{Handover, QUEUE};
 pub(crate) use output::{Flushed, Output};
 pub use pages::Pages;
 pub use parked::{Occasion, Ticket, Wants};
@@ -65,8 +68,8 @@ use crate::sys::epoll;
 
 /// The token of a descriptor that only wakes the engine up.
 const WAKE: Token = Token(usize::MAX);
-/// Listener `i` has the token `usize::MAX - 1 - i`.
-const LISTENERS: usize = usize::MAX - 1;
+/// Listener `i` has the token `usize::MAX - 2 - i`.
+const LISTENERS: usize = usize::MAX - 2;
 /// How long a client may take to read our last words before its connection is cut.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long idle connections are kept for a last request once the engine drains.
@@ -89,6 +92,8 @@ pub struct Engine {
     events: mio::Events,
     config: EngineConfig,
     acceptor: Acceptor,
+    /// What this worker shares with others; none if it is alone.
+    handover: Option<Handover>,
     places: Slab<Place>,
     /// Connections with something for the application to do, in order of arrival.
     ready: VecDeque<usize>,
@@ -129,6 +134,7 @@ impl Engine {
             events: mio::Events::with_capacity(1024),
             config,
             acceptor,
+            handover: None,
             places: Slab::new(),
             ready: VecDeque::new(),
             stirred: VecDeque::new(),
@@ -192,7 +198,9 @@ impl Engine {
 
     /// Whether a turn has something to do without waiting.
     pub fn has_work(&self) -> bool {
-        !(self.ready.is_empty() && self.again.is_empty() && self.pages.is_empty()) || self.may_empty_queue()
+        !(self.ready.is_empty() && self.again.is_empty() && self.pages.is_empty())
+            || self.may_empty_queue()
+            || self.may_take_over()
     }
 
     /// Whether the next turn takes another connection from the listen queue, or finds that none is left: no event tells
@@ -209,7 +217,8 @@ impl Engine {
 
     /// When something is due, at the latest, even if nothing happens.
     pub fn next_timer(&self) -> Option<Instant> {
-        [self.timers.next(), self.acceptor.paused_until()].into_iter().flatten().min()
+        let rest = [self.acceptor.paused_until(), self.queue_left_until()];
+        self.timers.next().into_iter().chain(rest.into_iter().flatten()).min()
     }
 
     fn until_next_timer(&self, most: Option<Duration>) -> Option<Duration> {
@@ -221,12 +230,30 @@ impl Engine {
 
     /// Does all that the sockets and timers ask for, without blocking and without the application.
     pub fn process(&mut self) {
+        let accept = self.attend();
+        if self.acceptor.resume(self.now) {
+            self.watch_listeners();
+        }
+        self.take_over();
+        if accept || self.draining {
+            self.accept();
+        }
+        if self.draining {
+            self.stay_responsible();
+        }
+        self.answer_pages();
+        self.publish();
+    }
+
+    /// Does what the connections there are ask for. Whether another one waits in a listen queue.
+    fn attend(&mut self) -> bool {
         self.now = Instant::now();
         let mut events = std::mem::replace(&mut self.events, mio::Events::with_capacity(0));
         let mut accept = false;
         for event in &events {
             match event.token() {
                 WAKE => self.woken = true,
+                QUEUE => self.note_queue(),
                 Token(token) if LISTENERS - token < self.acceptor.len() => accept = true,
                 Token(key) => {
                     let read_closed = event.is_read_closed() || event.is_error();
@@ -240,13 +267,7 @@ impl Engine {
             self.progress(key);
         }
         self.expire();
-        if self.acceptor.resume(self.now) {
-            self.watch_listeners();
-        }
-        if accept || self.draining {
-            self.accept();
-        }
-        self.answer_pages();
+        accept
     }
 
     /// Notes what a descriptor became ready for, and gets on with its connection unless that is lent out.
@@ -280,7 +301,7 @@ impl Engine {
             let Some(place) = self.places.get_mut(key) else { continue };
             if let Some(mut connection) = place.connection.take_if(|connection| connection.queued) {
                 connection.queued = false;
-                if self.draining {
+                if self.draining && !self.is_handing_over() {
                     connection.response.end_connection();
                 }
                 self.tally.lend(&mut connection, self.now);
@@ -388,6 +409,9 @@ impl Engine {
             match connection.phase {
                 Phase::Head | Phase::Body | Phase::Skipping => match self.receive(key) {
                     Received::Nothing => {
+                        if self.draining && self.is_handing_over() && self.hand_over_one(key) {
+                            return;
+                        }
                         self.expect_more(key);
                         return self.register(key);
                     }
@@ -643,22 +667,34 @@ impl Engine {
         self.access.as_mut()
     }
 
-    /// Stops accepting, and lets connections go as they finish what they hold: a response says `Connection: close`.
+    /// Stops accepting, and lets connections go as they finish what they hold. They go to other workers, if there are any
+    /// that go on; else a response says `Connection: close`.
     /// With `answer_queue`, what waits in the listen queue is still accepted, for nobody else would.
     pub fn drain(&mut self, answer_queue: bool) {
         if self.draining {
             return;
         }
         self.draining = true;
+        self.now = Instant::now();
         self.tally.slot().set_state(WorkerState::Stopping);
+        if self.leave_to_others(!answer_queue) {
+            self.acceptor.close(&self.poll);
+            self.hand_over_idle();
+        } else {
+            if answer_queue {
+                self.accept();
+            } else {
+                self.acceptor.close(&self.poll);
+            }
+            self.announce_end();
+        }
+        self.stay_responsible();
+    }
+
+    /// Lets connections end.
+    fn announce_end(&mut self) {
         // From now on responses say so. Where one has promised to keep its connection, the promise is kept.
         self.config.keepalive = Duration::ZERO;
-        if answer_queue {
-            self.accept();
-        } else {
-            self.acceptor.close(&self.poll);
-        }
-        self.now = Instant::now();
         let keys: Vec<usize> = self.places.iter().map(|(key, _)| key).collect();
         for key in keys {
             if let Some(connection) = self.connection(key).filter(|connection| connection.is_idle()) {

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub use histogram::{BOUNDS, Histogram};
 pub use running::RunningRequest;
 use slot::SlotMemory;
-pub use slot::{Counters, Ended, Slot, SlotView, WorkerState};
+pub use slot::{Counters, Ended, Sibling, Slot, SlotView, WorkerState};
 
 use crate::config::LogLevel;
 use crate::sys::clock::monotonic_ms;
@@ -36,7 +36,7 @@ use crate::sys::memory::{Shared, shared_struct};
 /// The header's first number: `RGUNISCB`, read as a big-endian number.
 pub const MAGIC: u64 = u64::from_be_bytes(*b"RGUNISCB");
 /// The header's second number: counts changes of this layout.
-pub const LAYOUT: u64 = 3;
+pub const LAYOUT: u64 = 4;
 /// How many workers there can be at once, old generations included.
 pub const SLOTS: usize = 512;
 /// From one slot to the next, in bytes. Most of a slot is its table of requests: memory is used only for what was.
@@ -71,7 +71,9 @@ shared_struct! {
         spawned: AtomicU64,
         /// Workers that have ended, by [`Cause`].
         ended: [AtomicU64; Cause::ALL.len()],
-        reserved: [AtomicU64; 40],
+        /// How many connections are in the queue from worker to worker, or about to be.
+        handed_over: AtomicU64,
+        reserved: [AtomicU64; 39],
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a worker says about itself, in its slot.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use super::histogram::{Histogram, SharedHistogram};
@@ -40,7 +41,11 @@ shared_struct! {
         booted_at: AtomicU64,
         /// 1 once the worker has asked for another in its place.
         wants_relief: AtomicU64,
-        reserved: [AtomicU64; 2],
+        /// 0 if it takes no connections of other workers; 1 if it does; 2 while its application has kept it from looking at its
+        /// own for some time.
+        part: AtomicU64,
+        /// How often it has taken a connection, as far as that says whose turn is next.
+        turns: AtomicU64,
         counters: SharedCounters,
         running: [Running; RUNNING],
     }
@@ -130,6 +135,17 @@ pub struct SlotView {
     pub wants_relief: bool,
 }
 
+/// What a worker sees of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sibling {
+    /// Connections that it holds.
+    pub connections: u64,
+    /// Whether its application has kept it from looking at them for some time.
+    pub stuck: bool,
+    /// How many turns it has had at taking a connection.
+    pub turns: u64,
+}
+
 /// What a slot has counted, by all workers that it was ever claimed for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -189,6 +205,8 @@ impl SlotMemory {
             &self.age,
             &self.booted_at,
             &self.wants_relief,
+            &self.part,
+            &self.turns,
         ] {
             number.store(0, Relaxed);
         }
@@ -204,6 +222,13 @@ impl SlotMemory {
     pub(super) fn free(&self) {
         self.pid.store(0, Relaxed);
         self.state.store(WorkerState::Free as u64, Relaxed);
+    }
+
+    fn serves(&self) -> bool {
+        let state = self.state.load(SeqCst);
+        (state == WorkerState::Idle as u64 || state == WorkerState::Busy as u64)
+            && self.booted.load(Relaxed) != 0
+            && self.part.load(Relaxed) != 0
     }
 
     fn requests(&self) -> u64 {
@@ -330,7 +355,8 @@ impl Slot {
     /// Says what this worker is about.
     #[inline]
     pub fn set_state(&self, state: WorkerState) {
-        self.memory().state.store(state as u64, Relaxed);
+        // In one order with what is sent through the queue between workers: see `siblings`.
+        self.memory().state.store(state as u64, SeqCst);
     }
 
     /// Says that the application was loaded: whoever waits for this generation may go.
@@ -447,6 +473,38 @@ impl Slot {
     #[inline]
     pub fn set_connections(&self, count: usize) {
         self.memory().connections.store(count as u64, Relaxed);
+    }
+
+    /// Says that this worker takes connections of others; `stuck` while its application has kept it from its own for some
+    /// time.
+    #[inline]
+    pub fn take_part(&self, stuck: bool) {
+        self.memory().part.store(if stuck { 2 } else { 1 }, Relaxed);
+    }
+
+    /// How many turns this worker has had.
+    pub(crate) fn turns(&self) -> u64 {
+        self.memory().turns.load(Relaxed)
+    }
+
+    /// Says how many turns this worker has had.
+    pub(crate) fn set_turns(&self, turns: u64) {
+        self.memory().turns.store(turns, Relaxed);
+    }
+
+    /// The other workers that take connections of others, have booted, and were not told to stop.
+    pub fn siblings(&self) -> impl Iterator<Item = Sibling> + '_ {
+        let others = self.scoreboard().into_iter().flat_map(Scoreboard::used);
+        others.filter(|slot| !std::ptr::eq(*slot, self.memory()) && slot.serves()).map(|slot| Sibling {
+            connections: slot.connections.load(Relaxed),
+            stuck: slot.part.load(Relaxed) == 2,
+            turns: slot.turns.load(Relaxed),
+        })
+    }
+
+    /// How many connections are in the queue from worker to worker, roughly; none where there is no other worker.
+    pub(crate) fn handed_over(&self) -> Option<&AtomicU64> {
+        self.scoreboard().map(|scoreboard| &scoreboard.board.header.handed_over)
     }
 
     /// Whether the arbiter is on its way out, or gone: nobody else will answer what waits in the listen queue.

@@ -14,6 +14,7 @@
 //! | [`processes`] | what `/proc` and the control groups say of processes |
 //! | [`limits`] | resource limits |
 //! | [`epoll`] | watching a listener that other processes watch as well |
+//! | [`passing`] | passing descriptors from process to process |
 //!
 //! Everything here is for Linux.
 
@@ -26,6 +27,7 @@ pub mod identity;
 pub mod limits;
 pub mod memory;
 pub mod net;
+pub mod passing;
 pub mod processes;
 pub mod signals;
 pub mod title;
