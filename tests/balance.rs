@@ -1,6 +1,7 @@
 //! Work goes where a worker is free: connections are shared out evenly, and outlive their worker.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rgunicorn_harness::{Client, Server, on_classes, on_every_class};
@@ -92,5 +93,32 @@ on_every_class! {
             assert_eq!(client.response().status, 200);
         }
         assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+on_classes! {
+    [event]
+
+    fn no_request_waits_for_a_slow_one_while_a_worker_is_free(class: &str) {
+        let server = start(class, 3);
+        // A slow request here and there, so that each worker has had some, and quick ones on connections that all of them hold.
+        let mut clients: Vec<Client> = (0..12).map(|_| server.connect()).collect();
+        clients.iter_mut().for_each(|client| {
+            pid(client);
+        });
+        let (slow, rest) = clients.split_at_mut(1);
+        for _ in 0..2 {
+            let begin = Instant::now();
+            slow[0].send("GET /sleep?s=3 HTTP/1.1\r\nHost: test\r\n\r\n");
+            // Time enough for it to begin.
+            std::thread::sleep(Duration::from_millis(100));
+            let busy: Vec<String> = rest.iter_mut().map(pid).collect();
+            let answered = begin.elapsed();
+            assert_eq!(slow[0].response().status, 200);
+            assert!(begin.elapsed() >= Duration::from_secs(3));
+            // Without help, a third of them would be answered after it.
+            assert!(answered < Duration::from_millis(2500), "{answered:?} {busy:?}");
+            assert!(by_worker(busy).len() <= 2);
+        }
     }
 }

@@ -8,7 +8,10 @@ use rgunicorn_harness::{Server, on_every_class};
 
 fn server(class: &str, arguments: &[&str]) -> Server {
     let binary = env!("CARGO_BIN_EXE_rgunicorn");
-    Server::build(binary).args(["-w", "1", "-k", class, "promises:app"]).args(arguments).start()
+    let server = Server::build(binary).args(["-w", "1", "-k", class, "promises:app"]).args(arguments).start();
+    // How long a worker takes to boot is no matter here.
+    server.wait_for_log(") is ready");
+    server
 }
 
 fn answers_at_once(server: &Server) {

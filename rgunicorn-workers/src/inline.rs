@@ -1,5 +1,6 @@
 //! The loop of the one-thread classes: the thread that waits for the engine calls the application as well.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rgunicorn_core::app::{AppError, Application, Loader};
@@ -8,11 +9,15 @@ use rgunicorn_core::worker::{BootError, Control, Exit, Stop, Worker, WorkerConte
 
 use crate::boot::{self, Recycling};
 use crate::holding::Holding;
+use crate::stand_in::StandIn;
 
 /// A worker whose only thread does everything.
 pub(crate) struct Inline {
     application: Box<dyn Application>,
-    engine: Engine,
+    /// Locked but while the application is called, and not even then where nobody stands in.
+    engine: Arc<Mutex<Engine>>,
+    /// None where there is no other worker.
+    stand_in: Option<StandIn>,
     context: WorkerContext,
     recycling: Recycling,
     exit: Exit,
@@ -26,13 +31,19 @@ impl Inline {
         loader: &dyn Loader,
         engine: EngineConfig,
     ) -> Result<Self, BootError> {
+        let alone = context.siblings.is_none() || context.config.workers < 2;
         let (application, engine) = boot::boot(&mut context, loader, engine, 1)?;
         engine
             .wake_on(context.control.descriptor())
             .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;
+        let engine = Arc::new(Mutex::new(engine));
+        let stand_in = (!alone).then(|| StandIn::start(&engine, context.slot.clone())).transpose();
+        let stand_in =
+            stand_in.map_err(|error| BootError::Boot(format!("cannot start a thread: {error}")))?;
         Ok(Inline {
             application,
             engine,
+            stand_in,
             recycling: Recycling::new(&context),
             exit: Exit::Stopped,
             leave_by: None,
@@ -41,17 +52,19 @@ impl Inline {
     }
 
     /// Waits for the engine, letting go of the application's lock only if there really is nothing to do.
-    fn wait(&mut self) -> Result<(), WorkerError> {
-        self.engine.wait(Some(Duration::ZERO))?;
-        if self.engine.has_events() || self.engine.has_work() {
+    fn wait(&mut self, engine: &mut Engine) -> Result<(), WorkerError> {
+        engine.wait(Some(Duration::ZERO))?;
+        if engine.has_events() || engine.has_work() {
             return Ok(());
         }
-        let most = self.longest_wait();
-        let (engine, mut waited) = (&mut self.engine, Ok(()));
+        let (most, mut waited) = (self.longest_wait(), Ok(()));
         let idled = self.application.while_idle(&mut || waited = engine.wait(most));
         if let Err(AppError::Exit { code, report }) = idled {
             tracing::error!("The application ends its worker\n{report}");
             self.end_for(Exit::Application(code));
+        }
+        if let Some(stand_in) = &self.stand_in {
+            stand_in.rouse();
         }
         Ok(waited?)
     }
@@ -65,20 +78,31 @@ impl Inline {
     }
 
     /// Gives each connection that waits for the application its turn.
-    fn answer(&mut self) {
+    fn answer<'a>(
+        &mut self,
+        shared: &'a Mutex<Engine>,
+        mut engine: MutexGuard<'a, Engine>,
+    ) -> MutexGuard<'a, Engine> {
         let mut holding = Holding::default();
-        for _ in 0..self.engine.queued() {
-            let Some(mut exchange) = self.engine.next() else { break };
-            holding.prepare(&self.engine, &mut exchange);
-            let before = self.engine.now();
-            let advanced = exchange.advance(&*self.application);
-            self.engine.give_back(exchange);
-            holding.given_back(&mut self.engine, before);
-            self.context.slot.notify_at(self.engine.now());
+        for _ in 0..engine.queued() {
+            let Some(mut exchange) = engine.next() else { break };
+            holding.prepare(&engine, &mut exchange);
+            let before = engine.now();
+            let advanced = if self.stand_in.is_some() {
+                drop(engine);
+                let advanced = exchange.advance(&*self.application);
+                engine = lock(shared);
+                advanced
+            } else {
+                exchange.advance(&*self.application)
+            };
+            engine.give_back(exchange);
+            holding.given_back(&mut engine, before);
+            self.context.slot.notify_at(engine.now());
             if let Err(code) = advanced {
                 self.end_for(Exit::Application(code));
             }
-            if self.recycling.must_end(self.engine.requests()) {
+            if self.recycling.must_end(engine.requests()) {
                 self.end_for(Exit::Recycled);
             }
             // The others keep their places; a stop is heeded between two of them.
@@ -86,7 +110,8 @@ impl Inline {
                 break;
             }
         }
-        self.engine.send_held();
+        engine.send_held();
+        engine
     }
 
     fn end_for(&mut self, exit: Exit) {
@@ -96,11 +121,11 @@ impl Inline {
         self.context.control.request_stop(Stop::Graceful);
     }
 
-    fn heed_signals(&mut self) {
-        if self.engine.take_wake() {
+    fn heed_signals(&mut self, engine: &mut Engine) {
+        if engine.take_wake() {
             self.context.control.poll();
             if self.context.control.take_reopen()
-                && let Some(access) = self.engine.access_log()
+                && let Some(access) = engine.access_log()
             {
                 access.reopen();
             }
@@ -108,16 +133,16 @@ impl Inline {
         if self.context.control.stop().is_some() && self.leave_by.is_none() {
             self.leave_by = Instant::now().checked_add(self.context.config.graceful_timeout);
             // Where the whole server stops, nobody else will answer what waits in the listen queue.
-            self.engine.drain(self.context.slot.arbiter_is_stopping());
+            engine.drain(self.context.slot.arbiter_is_stopping());
         }
     }
 
-    fn is_done(&self) -> bool {
+    fn is_done(&self, engine: &Engine) -> bool {
         match self.context.control.stop() {
             None => false,
             Some(Stop::Quick) => true,
             Some(Stop::Graceful) => {
-                self.engine.is_drained() || self.leave_by.is_some_and(|by| by <= Instant::now())
+                engine.is_drained() || self.leave_by.is_some_and(|by| by <= Instant::now())
             }
         }
     }
@@ -125,16 +150,26 @@ impl Inline {
 
 impl Worker for Inline {
     fn run(&mut self) -> Result<Exit, WorkerError> {
+        let shared = Arc::clone(&self.engine);
+        let mut engine = lock(&shared);
         loop {
             self.context.slot.notify();
-            self.heed_signals();
-            if self.is_done() {
+            self.heed_signals(&mut engine);
+            if self.is_done(&engine) {
+                if let Some(access) = engine.access_log() {
+                    // The stand-in may keep the engine from being dropped.
+                    access.flush();
+                }
                 return Ok(self.exit);
             }
-            self.wait()?;
-            self.engine.process();
-            self.answer();
-            self.context.slot.set_connections(self.engine.connections());
+            self.wait(&mut engine)?;
+            engine.process();
+            engine = self.answer(&shared, engine);
+            self.context.slot.set_connections(engine.connections());
         }
     }
+}
+
+fn lock(engine: &Mutex<Engine>) -> MutexGuard<'_, Engine> {
+    engine.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -28,6 +28,7 @@ mod hosted;
 mod inline;
 #[cfg(feature = "python")]
 pub mod python;
+mod stand_in;
 mod sync;
 mod threads;
 

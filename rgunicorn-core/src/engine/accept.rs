@@ -190,6 +190,10 @@ impl Engine {
 
     /// A connection is gone: another may come.
     pub(super) fn make_room(&mut self) {
+        if self.stood_in {
+            // Others take what comes until the next turn.
+            return;
+        }
         if !self.acceptor.watched && self.acceptor.paused_until.is_none() {
             self.watch_listeners();
         }

@@ -1,18 +1,22 @@
 //! Connections that go from worker to worker: which, when, and what becomes of them there.
 //!
-//! Two things put a connection into the queue of [`siblings`](crate::siblings):
+//! Three things put a connection into the queue of [`siblings`](crate::siblings):
 //!
 //! - **Balance**: a worker is woken up for a connection, and holds its share of all that there are already. It takes the
 //!   connection from the listener all the same, since nobody else was woken up, and hands it over at once. All who sleep
 //!   hear of it, and one that holds less takes it; should none do so in time, anyone does.
+//! - **A stand-in**: the application keeps a worker's thread from its connections. Another thread of that worker, which knows
+//!   nothing of the application, does the sockets' part of a turn ([`Engine::stand_in`]) and hands over what waits for the
+//!   application.
 //! - **Leave**: a worker is told to stop while others go on. What has no request is handed over at once, the rest after its
 //!   response.
 //!
 //! Only a connection between two requests, or before the application has been called, can go: it then is a socket, and the
 //! bytes read from it, which the next worker parses anew.
 
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +30,7 @@ use super::{Accept, Engine, Place};
 use crate::app::ServerAddress;
 use crate::siblings::{LARGEST_INPUT, Parcel, Reason, Share, Siblings};
 use crate::socket::Accepted;
+use crate::sys::epoll;
 
 /// The token of the queue.
 pub(super) const QUEUE: Token = Token(usize::MAX - 1);
@@ -225,6 +230,46 @@ impl Engine {
             self.tally.forget(&mut connection, self.now);
         }
         true
+    }
+
+    /// What could be done without the application, and hands over what can't: for a thread that has found the worker's own
+    /// [stuck](Self::is_held_up) in the application. To be called with nobody else in the engine.
+    ///
+    /// # Errors
+    /// Those of `epoll_wait(2)`.
+    pub fn stand_in(&mut self) -> io::Result<()> {
+        self.send_held();
+        // Who waits in the listen queue is the others' business meanwhile.
+        self.acceptor.unwatch(&self.poll);
+        self.stood_in = true;
+        self.wait(Some(Duration::ZERO))?;
+        self.attend();
+        let goes = self.handover.as_ref().is_some_and(|handover| handover.siblings.any_serves());
+        if goes && (!self.draining || self.is_handing_over()) {
+            let waiting: VecDeque<usize> = std::mem::take(&mut self.ready);
+            self.ready = waiting.into_iter().filter(|key| !self.hand_over(*key, Reason::Waits)).collect();
+        }
+        self.publish();
+        // What is left is for the worker's own thread, which may be about to wait for the next event.
+        match &self.nudge {
+            Some(nudge) => nudge.wake(),
+            None => {
+                let nudge = mio::Waker::new(self.poll.registry(), QUEUE)?;
+                nudge.wake()?;
+                self.nudge = Some(nudge);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether something waits that only a turn gets on with: as seen by one who isn't about to have that turn.
+    pub fn is_held_up(&self) -> bool {
+        !self.ready.is_empty() || !self.held.is_empty() || epoll::has_events(self.poll.as_raw_fd())
+    }
+
+    /// Counts turns, and what the application was given: who looks twice and sees the same knows that nothing went on.
+    pub fn steps(&self) -> u64 {
+        self.steps
     }
 }
 

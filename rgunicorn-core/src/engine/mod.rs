@@ -114,6 +114,12 @@ pub struct Engine {
     requests: u64,
     draining: bool,
     woken: bool,
+    /// Counts turns, and what the application was given.
+    steps: u64,
+    /// Somebody else has had a turn meanwhile: the listeners are to be watched again.
+    stood_in: bool,
+    /// Wakes up whoever waits for the engine.
+    nudge: Option<mio::Waker>,
 }
 
 impl Engine {
@@ -150,6 +156,9 @@ impl Engine {
             requests: 0,
             draining: false,
             woken: false,
+            steps: 0,
+            stood_in: false,
+            nudge: None,
         })
     }
 
@@ -230,6 +239,10 @@ impl Engine {
 
     /// Does all that the sockets and timers ask for, without blocking and without the application.
     pub fn process(&mut self) {
+        self.steps += 1;
+        if std::mem::take(&mut self.stood_in) {
+            self.make_room();
+        }
         let accept = self.attend();
         if self.acceptor.resume(self.now) {
             self.watch_listeners();
@@ -296,6 +309,7 @@ impl Engine {
         reason = "an engine is no iterator: what is taken must be given back"
     )]
     pub fn next(&mut self) -> Option<Exchange> {
+        self.steps += 1;
         while let Some(key) = self.ready.pop_front() {
             // The key of one that was closed may be another's by now.
             let Some(place) = self.places.get_mut(key) else { continue };

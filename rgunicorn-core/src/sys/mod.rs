@@ -15,6 +15,7 @@
 //! | [`limits`] | resource limits |
 //! | [`epoll`] | watching a listener that other processes watch as well |
 //! | [`passing`] | passing descriptors from process to process |
+//! | [`threads`] | whether this process's threads get on |
 //!
 //! Everything here is for Linux.
 
@@ -30,4 +31,5 @@ pub mod net;
 pub mod passing;
 pub mod processes;
 pub mod signals;
+pub mod threads;
 pub mod title;
