@@ -212,6 +212,30 @@ fn a_hanging_worker_calls_worker_abort() {
 }
 
 #[test]
+fn pre_exec_is_called_before_another_server_takes_over() {
+    let server = ours("sync", &[]);
+    server.signal(Signal::SIGUSR2);
+    server.wait_for("pre_exec", 1);
+    // The new server has hooks of its own.
+    server.wait_for("on_starting", 2);
+    server.wait_for("post_worker_init", 2);
+    let record = server.record();
+    let last = |hook: &str| {
+        let start = format!("{{\"hook\": \"{hook}\"");
+        record.iter().rfind(|line| line.starts_with(&start)).cloned().unwrap_or_default()
+    };
+    assert!(last("pre_exec").contains("\"mark\": \"marked by on_starting\""), "{record:#?}");
+    let number = last("on_starting")
+        .split("\"process\": ")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next()?.parse().ok());
+    kill(Pid::from_raw(number.unwrap()), Signal::SIGQUIT).unwrap();
+    server.wait_for("on_exit", 1);
+    let (status, _) = server.end(Signal::SIGTERM);
+    assert_eq!(status, Some(0));
+}
+
+#[test]
 fn an_asgi_application_has_the_hooks_as_well() {
     let got = live(ours("asgi", &[]));
     let worker = &got[1];

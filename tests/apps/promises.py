@@ -59,6 +59,14 @@ def count_hits(environ, start_response):
     return text(start_response, str(hits))
 
 
+def hoard(environ, start_response):
+    """Takes so many megabytes, and never ends."""
+    held = bytearray(int(query(environ, "mb")) * 1_000_000)
+    while True:
+        time.sleep(1)
+        held[0] = 1
+
+
 def show_environ(environ, start_response):
     plain = {key: value for key, value in environ.items() if isinstance(value, (str, bool, int, tuple))}
     return text(start_response, json.dumps(plain, sort_keys=True))
@@ -384,6 +392,7 @@ ROUTES = {
     "/echo": echo,
     "/echo-stream": echo_stream,
     "/environ": show_environ,
+    "/hoard": hoard,
     "/fail-early": fail_early,
     "/fail-late": fail_late,
     "/file": send_file,

@@ -18,9 +18,11 @@
 //! | `desk` | who comes to the arbiter itself: for metrics and health checks |
 //! | `reload` | from one generation to the next, or back |
 //! | `stop` | the way out |
+//! | `adaptation` | more workers while they are busy, fewer once they aren't |
 //! | `backoff` | how long to wait before another try |
 //! | `pidfile`, `daemon` | what their names say |
 
+mod adaptation;
 mod backoff;
 mod child;
 mod daemon;
@@ -53,6 +55,7 @@ use crate::sys::fork::Pid;
 use crate::sys::processes::OutOfMemory;
 use crate::sys::signals::{self, Signal, SignalPipe};
 use crate::worker::{BootError, Lifeline, Stop, WorkerClass};
+use adaptation::Adaptation;
 use desk::Desk;
 use generation::Generation;
 use inheritance::Inheritance;
@@ -154,6 +157,7 @@ struct Master {
     service: Service,
     /// When workers were last weighed, in milliseconds.
     weighed: u64,
+    adaptation: Adaptation,
     /// Until when it serves on, though it was told to stop; in milliseconds.
     serves_until: Option<u64>,
     ending: Option<Ending>,
@@ -252,6 +256,7 @@ impl Master {
         if self.ending.is_some() {
             return None;
         }
+        self.adapt(now);
         self.succeed(now);
         self.fill(now)
     }
@@ -270,7 +275,7 @@ impl Master {
         let own =
             [self.next_weighing(), self.serves_until, self.service.next_beat(), promotion, self.desk.due()];
         let own = own.into_iter().flatten();
-        workers.into_iter().chain(births).chain(own).min()
+        workers.into_iter().chain(births).chain(own).chain(self.next_look()).min()
     }
 
     /// Notes which workers have booted since.

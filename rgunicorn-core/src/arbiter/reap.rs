@@ -1,7 +1,7 @@
 //! What the end of a child means.
 
 use super::Master;
-use super::workers::{Fate, Worker};
+use super::workers::{Fate, Leaving, Worker};
 use crate::scoreboard::{Cause, Event};
 use crate::sys::clock::monotonic_ms;
 use crate::sys::fork::{self, Ended, Pid};
@@ -21,7 +21,9 @@ impl Master {
     }
 
     fn bury(&mut self, worker: &Worker, ended: Ended) {
-        self.report(worker.pid, ended, worker.fate);
+        if !matches!((worker.fate, worker.worn), (Fate::Killed { .. }, Some(Leaving::Memory { .. }))) {
+            self.report(worker.pid, ended, worker.fate);
+        }
         let booted = self.scoreboard.view(worker.slot).booted;
         self.scoreboard.count(Event::Ended(self.cause(worker, ended)));
         self.scoreboard.free(worker.slot);

@@ -53,7 +53,11 @@ impl Master {
             return Err(error.into());
         }
         self.generations += 1;
-        Ok(Generation::new(self.generations, config, class, listeners))
+        let busy = self.current.target.min(config.workers_max);
+        let mut next = Generation::new(self.generations, config, class, listeners);
+        // Where the load has asked for more workers, it still does.
+        next.target = next.target.max(busy);
+        Ok(next)
     }
 
     /// The first worker of `next` has booted: it is the current generation now.

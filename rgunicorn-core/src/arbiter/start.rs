@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::adaptation::Adaptation;
 use super::desk::Desk;
 use super::generation::{Generation, unlink_all_but};
 use super::inheritance::Inheritance;
@@ -116,6 +117,7 @@ impl Master {
             heir: None,
             service: Service::find(),
             weighed: 0,
+            adaptation: Adaptation::default(),
             serves_until: None,
             ending: None,
             desk: Desk::default(),

@@ -24,21 +24,27 @@ impl Master {
 
     /// When workers are weighed next, in milliseconds; none if nobody asked for it.
     pub(super) fn next_weighing(&self) -> Option<u64> {
-        (self.current.config.worker_max_rss > 0).then_some(self.weighed + WEIGHED_EVERY)
+        let config = &self.current.config;
+        (config.worker_max_rss > 0 || config.worker_memory_limit > 0).then_some(self.weighed + WEIGHED_EVERY)
     }
 
-    /// Finds workers that have grown over `worker_max_rss`.
+    /// Finds workers that have grown over `worker_max_rss`, and ends those over `worker_memory_limit`.
     fn weigh(&mut self, now: u64) {
         if self.next_weighing().is_none_or(|due| now < due) {
             return;
         }
         self.weighed = now;
-        let limit = self.current.config.worker_max_rss;
+        let (soft, hard) = {
+            let config = &self.current.config;
+            let limit = |bytes| if bytes > 0 { bytes } else { u64::MAX };
+            (limit(config.worker_max_rss), limit(config.worker_memory_limit))
+        };
         for worker in self.workers.current_mut(self.current.number) {
-            let heavy = processes::resident(worker.pid).filter(|resident| *resident > limit);
-            if let Some(resident) = heavy {
-                worker.worn = Some(Leaving::Memory { resident, limit });
+            let Some(resident) = processes::resident(worker.pid) else { continue };
+            if resident > soft {
+                worker.worn = Some(Leaving::Memory { resident, limit: soft });
             }
         }
+        self.workers.kill_heavy(now, hard);
     }
 }

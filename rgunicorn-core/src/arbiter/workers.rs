@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::critical;
 use crate::scoreboard::{Event, Scoreboard, SlotId};
 use crate::sys::fork::Pid;
+use crate::sys::processes;
 use crate::sys::signals::{self, Signal};
 use crate::worker::Stop;
 
@@ -317,6 +318,25 @@ impl Workers {
                 worker.fate = Fate::Hangs { kill_at: now + QUICK };
                 worker.send(Signal::SIGABRT);
             }
+        }
+    }
+
+    /// Kills those with more resident memory than this, whatever they do.
+    pub(super) fn kill_heavy(&mut self, now: u64, limit: u64) {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        for worker in self.table.iter_mut().filter(|worker| !matches!(worker.fate, Fate::Killed { .. })) {
+            let Some(resident) = processes::resident(worker.pid).filter(|resident| *resident > limit) else {
+                continue;
+            };
+            critical!(
+                "Worker (pid:{}) has {} MiB of resident memory, and worker_memory_limit allows {} MiB: killed",
+                worker.pid,
+                mib(resident),
+                mib(limit)
+            );
+            worker.worn = Some(Leaving::Memory { resident, limit });
+            worker.fate = Fate::Killed { at: now };
+            worker.send(Signal::SIGKILL);
         }
     }
 

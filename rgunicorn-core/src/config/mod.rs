@@ -14,6 +14,7 @@
 //! | `sources` | [`load`]: which source goes before which |
 //! | `cli` | the command line |
 //! | `files`, `toml_file`, `python` | configuration files |
+//! | `generate` | the manual page and completions, from the command line's definition |
 //! | `error` | what is wrong with a configuration, and where |
 //! | `page` | `--print-config` and `docs/settings.md` |
 
@@ -21,6 +22,7 @@ mod address;
 mod cli;
 mod error;
 mod files;
+mod generate;
 mod kind;
 mod nearest;
 mod page;

@@ -30,7 +30,71 @@ pub fn settings_page() -> String {
         }
         page.push_str(&entry(setting));
     }
+    page.push_str(&missing());
     page
+}
+
+/// Why what is not there yet isn't, and what there is instead.
+const REASONS: &[(&[&str], &str)] = &[
+    (
+        &[
+            "keyfile",
+            "certfile",
+            "cert_reqs",
+            "ca_certs",
+            "suppress_ragged_eofs",
+            "do_handshake_on_connect",
+            "ciphers",
+            "ssl_context",
+        ],
+        "The engine speaks no TLS yet. nginx, HAProxy and Caddy do, in front of it.",
+    ),
+    (
+        &["http_protocols", "http2_"],
+        "HTTP/2 comes with TLS: browsers speak it in no other way. What stands in front speaks HTTP/1.1 to servers anyway.",
+    ),
+    (
+        &["protocol", "uwsgi_allow_ips"],
+        "What speaks the uwsgi protocol to a server speaks HTTP to it as well.",
+    ),
+    (
+        &["dirty_", "on_dirty_starting"],
+        "Processes for long tasks beside the workers: a task queue (Celery, RQ, Dramatiq) outlives the web server, too; \
+         requests that only wait for long are what `coro` is for.",
+    ),
+];
+
+/// The list of what is not there yet, with the reasons.
+fn missing() -> String {
+    let mut out = String::from("\n## What is missing\n\n");
+    let planned: Vec<&Setting> =
+        SETTINGS.iter().filter(|setting| setting.status == Status::Planned).collect();
+    let mut told = Vec::new();
+    for (names, reason) in REASONS {
+        let is = |setting: &Setting| {
+            names
+                .iter()
+                .any(|name| setting.name == *name || name.ends_with('_') && setting.name.starts_with(name))
+        };
+        let these: Vec<String> = planned
+            .iter()
+            .filter(|setting| is(setting))
+            .map(|setting| format!("`{}`", setting.name))
+            .collect();
+        if !these.is_empty() {
+            let _ = writeln!(out, "- {}: {reason}", these.join(", "));
+        }
+        told.extend(these);
+    }
+    let others: Vec<String> = planned
+        .iter()
+        .map(|setting| format!("`{}`", setting.name))
+        .filter(|name| !told.contains(name))
+        .collect();
+    if !others.is_empty() {
+        let _ = writeln!(out, "- {}: not built yet.", others.join(", "));
+    }
+    out
 }
 
 const INTRODUCTION: &str = "\

@@ -370,6 +370,14 @@ settings! {
         send_timeout: Duration as Seconds = Duration::from_secs(60), ["--send-timeout"] SECONDS, Implemented;
         /// A worker with more resident memory than this is replaced, as after `max_requests`; 0 is no limit.
         worker_max_rss: u64 as Bytes = 0, ["--worker-max-rss"] BYTES, Implemented;
+        /// A worker with more resident memory than this is killed at once, whatever it does, and replaced: looked at once
+        /// a second; 0 is no limit. To be above `worker_max_rss`.
+        worker_memory_limit: u64 as Bytes = 0, ["--worker-memory-limit"] BYTES, Implemented;
+        /// How many workers there may be while those there are are busy; there are never fewer than `workers`. 0 keeps
+        /// their number.
+        workers_max: usize as Whole = 0, ["--workers-max"] INT, Implemented;
+        /// For how many seconds one worker fewer must be enough before there is one fewer, with `workers_max`.
+        workers_idle: Duration as Seconds = Duration::from_secs(30), ["--workers-idle"] SECONDS, Implemented;
         /// How many seconds the server serves on after SIGTERM before it stops, while `health_path` answers 503: as long as
         /// it takes until nobody sends new clients here.
         stop_delay: Duration as Seconds = Duration::ZERO, ["--stop-delay"] SECONDS, Implemented;
