@@ -150,7 +150,8 @@ on_every_class! {
     }
 
     fn an_idle_worker_is_not_taken_for_a_stuck_one(class: &str) {
-        let server = server(class, &["-w", "1", "--timeout", "2"]);
+        // Loaded beforehand, as some libraries take longer to import than the time-out on a busy machine.
+        let server = server(class, &["-w", "1", "--timeout", "2", "--preload"]);
         server.wait_for_log("is ready");
         let workers = server.wait_for_workers(1);
         std::thread::sleep(Duration::from_millis(4500));

@@ -42,9 +42,12 @@ impl Server {
         if !wrap.is_empty() {
             let everybody = std::fs::Permissions::from_mode(0o777);
             std::fs::set_permissions(directory.path(), everybody).unwrap();
-            program = std::fs::copy(&program, directory.path().join("program"))
-                .map(|_| directory.path().join("program"))
+            let linked = directory.path().join("program");
+            // A copy can't be executed while another test's new process has it open for writing, if only for a moment.
+            std::fs::hard_link(&program, &linked)
+                .or_else(|_| std::fs::copy(&program, &linked).map(drop))
                 .unwrap();
+            program = linked;
         }
         let mut words = wrap.iter().map(Into::into).chain([program.into_os_string()]);
         let child = Command::new(words.next().unwrap())
