@@ -12,6 +12,7 @@
 //! `pyo3_build_config::add_libpython_rpath_link_args()`, as this crate's does.
 #![warn(missing_docs)]
 
+mod ctl;
 mod registry;
 
 use std::io::Write;
@@ -78,6 +79,10 @@ impl Cli {
 
     /// Runs the command with the arguments and the environment of this process, to its end.
     pub fn run(self) -> ExitCode {
+        let mut arguments = std::env::args_os().skip(1);
+        if arguments.next().is_some_and(|first| first == "ctl") {
+            return ExitCode::from(u8::try_from(ctl::run(arguments)).unwrap_or(1));
+        }
         match self.try_run() {
             Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)),
             Err(error) => {

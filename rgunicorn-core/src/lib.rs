@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`config`] | every setting, declared once; where values come from and what they mean |
+//! | [`control`] | where the control socket is |
 //! | [`arbiter`] | the process that forks, minds, reloads and stops the workers |
 //! | [`worker`] | the traits [`WorkerClass`](worker::WorkerClass) and [`Worker`](worker::Worker), and what a worker is given |
 //! | [`app`] | the trait [`Application`](app::Application): a request in, a response out |
@@ -23,6 +24,7 @@
 pub mod app;
 pub mod arbiter;
 pub mod config;
+pub mod control;
 pub mod engine;
 pub mod hooks;
 pub mod http;

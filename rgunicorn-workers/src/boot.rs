@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use rgunicorn_core::app::{Application, Loader};
 use rgunicorn_core::engine::{Engine, EngineConfig};
 use rgunicorn_core::log::AccessLog;
+use rgunicorn_core::log::statsd::Statsd;
 use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::worker::{BootError, WorkerContext};
 
@@ -43,6 +44,7 @@ pub(crate) fn engine(
         .map_err(|error| BootError::Boot(format!("cannot start the engine: {error}")))?;
     context.slot.set_capacity(capacity);
     engine.count_in(context.slot.clone());
+    engine.tell(Statsd::open(&context.config).map_err(BootError::Boot)?);
     if let Some(siblings) = context.siblings.take() {
         engine.join(siblings).map_err(|error| {
             BootError::Boot(format!("cannot watch for the other workers' connections: {error}"))

@@ -293,6 +293,16 @@ def hang(environ, start_response):
         pass
 
 
+def spin(environ, start_response):
+    while True:
+        pass
+
+
+def spin_in_c(environ, start_response):
+    # One call, which neither lets go of Python's lock nor looks for signals.
+    return [sum(range(10**12))]
+
+
 def processes(environ, start_response):
     """Threads, subprocesses and multiprocessing work inside an application."""
     import multiprocessing
@@ -414,6 +424,8 @@ ROUTES = {
     "/read-late": read_late,
     "/replaced": replaced,
     "/sleep": sleep,
+    "/spin": spin,
+    "/spin-in-c": spin_in_c,
     "/stamp": stamp,
     "/started-twice": started_twice,
     "/status": status,

@@ -10,6 +10,7 @@ use super::Master;
 use super::spawn::Birth;
 use super::start::enter;
 use crate::critical;
+use crate::log;
 use crate::scoreboard::{Scoreboard, Slot};
 use crate::siblings::{Queue, Siblings};
 use crate::sys::environment::Overlay;
@@ -64,6 +65,7 @@ fn work(birth: Birth, master: Master) -> i32 {
             return error.exit_status();
         }
     };
+    title::state("");
     if !worker.boots_in_run() {
         slot.booted();
     }
@@ -104,21 +106,24 @@ fn keep(master: Master) -> Kept {
 }
 
 fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootError> {
-    let Birth { config, class, listeners, share, generation, age, slot, blocked } = birth;
+    let Birth { config, class, listeners, share, generation, age, slot, blocked, report } = birth;
     let hooks = Arc::clone(&master.hooks);
     let Kept { signals, lifeline, scoreboard, queue, mut environment, home } = keep(master);
     let failed = |what: &str, error: io::Error| BootError::Boot(format!("{what}: {error}"));
     let bell = signals.bell().map_err(|error| failed("signals", error))?;
     drop(signals);
     drop(lifeline.hold);
-    let control = Control::for_worker(lifeline.watch).map_err(|error| failed("signals", error))?;
+    let mut control = Control::for_worker(lifeline.watch).map_err(|error| failed("signals", error))?;
     drop(blocked);
+    log::write_reports_to(report);
 
     let pid = std::process::id();
     let slot = scoreboard.slot(slot).with_bell(bell);
     slot.set_process(pid, age);
+    control.take_log_level_from(slot.clone());
     drop(scoreboard);
     title::set(&format!("rgunicorn: worker [{}]", config.proc_name()));
+    title::state("booting");
     tracing::info!("Booting worker with pid: {pid}");
     // A reload under way may have changed these in the arbiter.
     environment.replace(&config.raw_env);

@@ -15,7 +15,10 @@
 //! | `upgrade` | another arbiter beside this one |
 //! | `service` | what systemd is told |
 //! | `succession` | who leaves when |
-//! | `desk` | who comes to the arbiter itself: for metrics and health checks |
+//! | `desk` | who comes to the arbiter itself: for metrics and health checks, with commands |
+//! | `gauges` | what StatsD is told |
+//! | `hung` | what takes too long, and what is said about it |
+//! | `reports` | the tracebacks of workers |
 //! | `reload` | from one generation to the next, or back |
 //! | `stop` | the way out |
 //! | `adaptation` | more workers while they are busy, fewer once they aren't |
@@ -27,11 +30,14 @@ mod backoff;
 mod child;
 mod daemon;
 mod desk;
+mod gauges;
 mod generation;
+mod hung;
 mod inheritance;
 mod pidfile;
 mod reap;
 mod reload;
+mod reports;
 mod service;
 mod spawn;
 mod start;
@@ -162,6 +168,8 @@ struct Master {
     serves_until: Option<u64>,
     ending: Option<Ending>,
     desk: Desk,
+    /// When StatsD was last told, in milliseconds.
+    told: u64,
 }
 
 impl Master {
@@ -250,6 +258,8 @@ impl Master {
         self.welcome(now);
         self.workers.abort_hung(now, &self.scoreboard);
         self.workers.kill_overdue(now);
+        self.see_what_hangs(now);
+        self.tell_gauges(now);
         self.end_if_due(now);
         self.service.beat(now);
         self.take_over_if_due();
@@ -262,8 +272,9 @@ impl Master {
     }
 
     /// When to see to things again, if no signal comes before; in milliseconds of the monotonic clock.
-    fn due(&self, now: u64) -> Option<u64> {
+    fn due(&mut self, now: u64) -> Option<u64> {
         let workers = self.workers.due(now, &self.scoreboard);
+        let looks = self.workers.look_due(now);
         let births = std::iter::once(&self.current)
             .chain(&self.next)
             .filter(|generation| {
@@ -272,8 +283,15 @@ impl Master {
             .map(|generation| generation.backoff.not_before());
         // Nobody tells of the end of a parent.
         let promotion = self.inheritance.predecessor.map(|_| now + 1000);
-        let own =
-            [self.next_weighing(), self.serves_until, self.service.next_beat(), promotion, self.desk.due()];
+        let own = [
+            self.next_weighing(),
+            self.serves_until,
+            self.service.next_beat(),
+            promotion,
+            self.desk.due(),
+            looks,
+            self.next_gauges(),
+        ];
         let own = own.into_iter().flatten();
         workers.into_iter().chain(births).chain(own).chain(self.next_look()).min()
     }

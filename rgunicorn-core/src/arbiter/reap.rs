@@ -13,7 +13,10 @@ impl Master {
     pub(super) fn reap(&mut self) {
         while let Some((pid, ended)) = fork::reap() {
             match self.workers.remove(pid) {
-                Some(worker) => self.bury(&worker, ended),
+                Some(mut worker) => {
+                    self.take_last_words(&mut worker);
+                    self.bury(&worker, ended);
+                }
                 None if self.bury_heir(pid, ended) => {}
                 None => tracing::debug!("Reaped unknown child process (pid:{pid}, status:{ended:?})"),
             }

@@ -14,6 +14,7 @@ use super::workers::Leaving;
 use crate::log;
 use crate::scoreboard::Event;
 use crate::sys::clock::monotonic_ms;
+use crate::sys::title;
 
 impl Master {
     /// Reads the settings again and starts a generation with them. One that is being started gives way.
@@ -27,7 +28,10 @@ impl Master {
         self.service.reloads();
         match self.prepare() {
             Ok(next) if next.target == 0 => self.promote(next),
-            Ok(next) => self.next = Some(next),
+            Ok(next) => {
+                self.next = Some(next);
+                title::state("reloading");
+            }
             Err(error) => self.go_on(&error.to_string()),
         }
     }
@@ -74,6 +78,8 @@ impl Master {
         self.move_pidfile();
         self.desk.open_in_time(&config);
         self.scoreboard.count(Event::Reload);
+        self.desk.reload_failure = None;
+        self.scoreboard.set_log_level(None);
         self.retitle();
         self.service.is_ready(number, self.current.target);
         tracing::info!("Generation {number} serves, generation {} finishes what it holds", old.number);
@@ -122,6 +128,8 @@ impl Master {
             tracing::error!("{error}");
         }
         self.scoreboard.count(Event::FailedReload);
+        self.desk.reload_failure = Some(why.to_owned());
+        title::state("");
         tracing::error!("reload failed, generation {} goes on: {why}", self.current.number);
         self.service.goes_on(self.current.number, why);
     }

@@ -1,11 +1,13 @@
 //! How a worker process is made: by [`Master::spawn`], and nowhere else.
 
+use std::fs::File;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Master;
 use super::generation::{Generation, sockets_of};
+use super::reports::Reports;
 use super::workers::Worker;
 use crate::config::Config;
 use crate::scoreboard::{Event, SLOTS, SlotId};
@@ -27,6 +29,8 @@ pub(super) struct Birth {
     pub(super) generation: u64,
     pub(super) age: u64,
     pub(super) slot: SlotId,
+    /// Where it writes its tracebacks.
+    pub(super) report: Option<File>,
     /// Signals wait until the worker has handlers of its own.
     pub(super) blocked: Blocked,
 }
@@ -86,16 +90,26 @@ impl Master {
             self.end(Stop::Quick, error.exit.unwrap_or(EXIT_HOOK), Some("The hook pre_fork failed."));
             return Ok(None);
         }
+        let reports = Reports::new();
         self.hooks.before_fork();
         match fork() {
-            Ok(Forked::Child(blocked)) => {
-                Ok(Some(Birth { config, class, listeners, share, generation, age, slot, blocked }))
-            }
+            Ok(Forked::Child(blocked)) => Ok(Some(Birth {
+                config,
+                class,
+                listeners,
+                share,
+                generation,
+                age,
+                slot,
+                blocked,
+                report: reports.into_file(),
+            })),
             Ok(Forked::Parent(pid)) => {
                 self.hooks.after_fork_in_arbiter(Some(pid.as_raw()));
                 self.age += 1;
                 self.scoreboard.count(Event::Spawned);
-                self.workers.add(Worker::new(pid, slot, generation, &config).seated(share.seat, sockets));
+                self.workers
+                    .add(Worker::new(pid, slot, generation, &config, reports).seated(share.seat, sockets));
                 Ok(None)
             }
             Err(error) => {

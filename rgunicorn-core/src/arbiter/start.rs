@@ -42,6 +42,8 @@ pub(super) enum StartError {
     Pidfile(#[from] PidfileError),
     #[error("{0}")]
     Bind(#[from] BindError),
+    #[error("{0}")]
+    Control(String),
     #[error("preload_app: {0}")]
     Preload(BootError),
     #[error("{0}")]
@@ -121,6 +123,7 @@ impl Master {
             serves_until: None,
             ending: None,
             desk: Desk::default(),
+            told: 0,
         };
         if let Err(error) = master.open() {
             master.close();
@@ -139,6 +142,7 @@ impl Master {
         self.scoreboard.set_generation(self.current.number, self.current.stuck_after());
         if self.inheritance.predecessor.is_some() {
             // The one before us has it, until it leaves.
+            self.desk.succeeds = true;
             self.desk.open_in_time(&config);
         } else {
             self.desk.open(&config)?;

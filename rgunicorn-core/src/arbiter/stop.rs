@@ -3,6 +3,7 @@
 use super::Master;
 use crate::scoreboard::ArbiterState;
 use crate::sys::clock::monotonic_ms;
+use crate::sys::title;
 use crate::worker::Stop;
 
 /// That the arbiter is leaving, and how.
@@ -46,6 +47,7 @@ impl Master {
             Some(_) => return,
         }
         self.scoreboard.set_state(ArbiterState::Stopping);
+        title::state("stopping");
         match self.heir {
             Some(heir) => self.service.hands_over(heir),
             None => self.service.stops(),

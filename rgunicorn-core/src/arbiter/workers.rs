@@ -5,9 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use super::generation::Generation;
+use super::reports::Reports;
 use crate::config::Config;
 use crate::critical;
-use crate::scoreboard::{Event, Scoreboard, SlotId};
+use crate::scoreboard::{Scoreboard, SlotId};
 use crate::sys::fork::Pid;
 use crate::sys::processes;
 use crate::sys::signals::{self, Signal};
@@ -33,6 +34,12 @@ pub(super) struct Worker {
     pub(super) fate: Fate,
     /// Why another is to take its place, if that is so.
     pub(super) worn: Option<Leaving>,
+    /// Its tracebacks.
+    pub(super) reports: Reports,
+    /// `slow_request`, in milliseconds; 0 for none.
+    pub(super) slow: u64,
+    /// The numbers of its requests that are known to be slow.
+    pub(super) slow_ones: Vec<u64>,
     /// `timeout`, in milliseconds; 0 for none.
     timeout: u64,
     /// `graceful_timeout`, in milliseconds.
@@ -51,7 +58,7 @@ pub(super) enum Fate {
         /// When it is killed, if it hasn't.
         kill_at: u64,
     },
-    /// It gave no sign of life, and got SIGABRT.
+    /// It gave no sign of life, and gets SIGABRT once it has said what it was doing.
     Hangs {
         /// When it is killed, if it is still there.
         kill_at: u64,
@@ -97,7 +104,7 @@ impl fmt::Display for Leaving {
 }
 
 impl Worker {
-    pub(super) fn new(pid: Pid, slot: SlotId, generation: u64, config: &Config) -> Worker {
+    pub(super) fn new(pid: Pid, slot: SlotId, generation: u64, config: &Config, reports: Reports) -> Worker {
         let (timeout, graceful) = (milliseconds(config.timeout), milliseconds(config.graceful_timeout));
         Worker {
             pid,
@@ -106,6 +113,9 @@ impl Worker {
             booted: false,
             fate: Fate::Serves,
             worn: None,
+            reports,
+            slow: milliseconds(config.slow_request),
+            slow_ones: Vec::new(),
             timeout,
             graceful,
             seat: 0,
@@ -118,10 +128,15 @@ impl Worker {
         Worker { seat, sockets, ..self }
     }
 
-    fn send(&self, signal: Signal) {
+    pub(super) fn send(&self, signal: Signal) {
         if let Err(error) = signals::send(self.pid, signal) {
             tracing::error!("Can't send {} to worker (pid:{}): {error}", signal.as_str(), self.pid);
         }
+    }
+
+    /// It gives no sign of life: it will be killed.
+    pub(super) fn hangs(&mut self, now: u64) {
+        self.fate = Fate::Hangs { kill_at: now + QUICK };
     }
 
     /// Tells it to stop, and when it will be killed if it doesn't.
@@ -308,17 +323,28 @@ impl Workers {
             .collect()
     }
 
-    /// Aborts those that should have given a sign of life.
-    pub(super) fn abort_hung(&mut self, now: u64, scoreboard: &Scoreboard) {
+    /// Those that should have given a sign of life.
+    pub(super) fn overdue(&mut self, now: u64, scoreboard: &Scoreboard) -> impl Iterator<Item = &mut Worker> {
+        let awake = self.awake;
         let serves = |worker: &&mut Worker| matches!(worker.fate, Fate::Serves | Fate::Retires(_));
-        for worker in self.table.iter_mut().filter(serves) {
-            if worker.due(now, scoreboard, self.awake).is_some_and(|due| now >= due) {
-                critical!("WORKER TIMEOUT (pid:{})", worker.pid);
-                scoreboard.count(Event::Timeout);
-                worker.fate = Fate::Hangs { kill_at: now + QUICK };
-                worker.send(Signal::SIGABRT);
-            }
-        }
+        let late =
+            move |worker: &&mut Worker| worker.due(now, scoreboard, awake).is_some_and(|due| now >= due);
+        self.table.iter_mut().filter(serves).filter(late)
+    }
+
+    /// Those whose slow requests are to be told.
+    pub(super) fn minding_slow(&mut self) -> impl Iterator<Item = &mut Worker> {
+        self.table.iter_mut().filter(|worker| worker.slow > 0)
+    }
+
+    /// All of them.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        self.table.iter_mut()
+    }
+
+    /// Their processes, oldest first.
+    pub(super) fn pids(&self) -> Vec<i32> {
+        self.table.iter().map(|worker| worker.pid.as_raw()).collect()
     }
 
     /// Kills those with more resident memory than this, whatever they do.
@@ -374,7 +400,7 @@ mod tests {
         let (mut workers, scoreboard) = (Workers::default(), Scoreboard::new().unwrap());
         for age in 0..3 {
             let slot = scoreboard.claim(1).unwrap();
-            workers.add(Worker::new(Pid::from_raw(NOBODY + age), slot, 1, config));
+            workers.add(Worker::new(Pid::from_raw(NOBODY + age), slot, 1, config, Reports::new()));
         }
         (workers, scoreboard)
     }

@@ -189,7 +189,7 @@ settings! {
         accesslog: Option<LogTarget> as Target = None, ["--access-logfile"] FILE, Implemented;
         /// Keeps the access log out of syslog.
         disable_redirect_access_to_syslog: bool as Switch = false,
-            ["--disable-redirect-access-to-syslog"], Planned;
+            ["--disable-redirect-access-to-syslog"], Implemented;
         /// What a line of the access log says, in gunicorn's atoms.
         access_log_format: String as Text = ACCESS_LOG_FORMAT.into(),
             ["--access-logformat"] STRING, Implemented;
@@ -211,23 +211,23 @@ settings! {
         /// A JSON file that configures Python's logging.
         logconfig_json: Option<String> as OptionalText = None, ["--log-config-json"] FILE, Planned;
         /// Where syslog listens.
-        syslog_addr: String as Text = "udp://localhost:514".into(), ["--log-syslog-to"] SYSLOG_ADDR, Planned;
+        syslog_addr: String as Text = "udp://localhost:514".into(), ["--log-syslog-to"] SYSLOG_ADDR, Implemented;
         /// Sends the logs to syslog.
-        syslog: bool as Switch = false, ["--log-syslog"], Planned;
+        syslog: bool as Switch = false, ["--log-syslog"], Implemented;
         /// The name of the program in the lines of syslog.
-        syslog_prefix: Option<String> as OptionalText = None, ["--log-syslog-prefix"] SYSLOG_PREFIX, Planned;
+        syslog_prefix: Option<String> as OptionalText = None, ["--log-syslog-prefix"] SYSLOG_PREFIX, Implemented;
         /// The facility of the lines of syslog.
-        syslog_facility: String as Text = "user".into(), ["--log-syslog-facility"] SYSLOG_FACILITY, Planned;
+        syslog_facility: String as Text = "user".into(), ["--log-syslog-facility"] SYSLOG_FACILITY, Implemented;
         /// Leaves standard output and error of a daemon open.
         enable_stdio_inheritance: bool as Switch = false, ["-R", "--enable-stdio-inheritance"], Implemented;
         /// The StatsD server that metrics are sent to.
-        statsd_host: Option<String> as OptionalText = None, ["--statsd-host"] STATSD_ADDR, Planned;
+        statsd_host: Option<String> as OptionalText = None, ["--statsd-host"] STATSD_ADDR, Implemented;
         /// Tags that go with every metric, with commas between them.
-        dogstatsd_tags: String as Text = String::new(), ["--dogstatsd-tags"] DOGSTATSD_TAGS, Planned;
+        dogstatsd_tags: String as Text = String::new(), ["--dogstatsd-tags"] DOGSTATSD_TAGS, Implemented;
         /// What the names of metrics begin with.
-        statsd_prefix: String as Text = String::new(), ["--statsd-prefix"] STATSD_PREFIX, Planned;
+        statsd_prefix: String as Text = String::new(), ["--statsd-prefix"] STATSD_PREFIX, Implemented;
         /// Sends how many connections wait in the backlog as a metric.
-        enable_backlog_metric: bool as Switch = false, ["--enable-backlog-metric"], Planned;
+        enable_backlog_metric: bool as Switch = false, ["--enable-backlog-metric"], Implemented;
     }
 
     "Debugging" {
@@ -349,13 +349,14 @@ settings! {
     }
 
     "Control" {
-        /// The Unix socket that the server can be controlled by.
-        control_socket: Option<PathBuf> as OptionalPath = None, ["--control-socket"] PATH, Planned;
-        /// The permissions of the control socket.
-        control_socket_mode: u32 as Octal = 0o600, ["--control-socket-mode"] INT, Planned;
+        /// The Unix socket that `rgunicorn ctl` controls the server by; `None` is `$XDG_RUNTIME_DIR/rgunicorn.ctl`, or
+        /// else `~/.rgunicorn/rgunicorn.ctl`, as long as no other server has it.
+        control_socket: Option<PathBuf> as OptionalPath = None, ["--control-socket"] PATH, Implemented;
+        /// The permissions of the control socket. As long as they are its owner's alone, others are turned away, whatever
+        /// becomes of the file.
+        control_socket_mode: u32 as Octal = 0o600, ["--control-socket-mode"] INT, Implemented;
         /// Makes no control socket.
-        control_socket_disable: bool as Switch = false,
-            ["--no-control-socket"], Accepted("there is no control socket yet");
+        control_socket_disable: bool as Switch = false, ["--no-control-socket"], Implemented;
     }
 
     "rgunicorn" {
@@ -386,6 +387,12 @@ settings! {
         /// How many bytes of a request body are kept in memory; a larger one goes to an unlinked temporary
         /// file in `tmp_upload_dir`. With `threads` and `coro`, large bodies stream to the application instead.
         request_body_buffer: usize as Whole = 256 * 1024, ["--request-body-buffer"] BYTES, Implemented;
+        /// Writes the access log as JSON, an object a line, in place of `access_log_format`.
+        access_log_json: bool as Switch = false, ["--access-log-json"], Implemented;
+        /// A path that the access log leaves out, such as that of health checks; may be given several times.
+        access_log_skip: Vec<String> as Texts = Vec::new(), ["--access-log-skip"] PATH, Implemented;
+        /// Writes the error log as JSON, an object a line.
+        error_log_json: bool as Switch = false, ["--error-log-json"], Implemented;
         /// A request that takes longer than this many seconds is logged, once, with the Python tracebacks of its
         /// worker; 0 logs none.
         slow_request: Duration as Seconds = Duration::ZERO, ["--slow-request"] SECONDS, Implemented;

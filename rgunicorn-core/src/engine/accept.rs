@@ -184,6 +184,7 @@ impl Engine {
             read_closed: false,
             writable: false,
         });
+        self.tally.slot().set_connections(self.places.len());
         // Its request is there already, more often than not: then no watch is needed yet.
         self.progress(key);
     }

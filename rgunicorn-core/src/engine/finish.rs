@@ -17,6 +17,9 @@ impl Engine {
         };
         let status = connection.response.status();
         self.tally.end(connection, status, now);
+        if let Some(statsd) = self.statsd.as_mut().filter(|_| !connection.page) {
+            statsd.request(status, now.saturating_duration_since(connection.started));
+        }
         complain(connection);
         let can_go_on = connection.end_upload();
         // Also when draining: a client that was told that it may send another request has a moment for it.
@@ -79,6 +82,7 @@ impl Engine {
         let place = self.places.try_remove(key);
         if let Some(mut connection) = place.and_then(|place| place.connection) {
             self.tally.forget(&mut connection, self.now);
+            self.tally.slot().set_connections(self.places.len());
             // Closing the descriptor takes it out of epoll as well, unless somebody else has it: they are to see that
             // nothing will come.
             if connection.has_upload() || connection.shared {

@@ -62,9 +62,10 @@ pub(crate) use upload::Upload;
 
 use crate::http::Refusal;
 use crate::log::AccessLog;
+use crate::log::statsd::Statsd;
 use crate::scoreboard::{Slot, WorkerState};
 use crate::socket::Listener;
-use crate::sys::epoll;
+use crate::sys::{epoll, title};
 
 /// The token of a descriptor that only wakes the engine up.
 const WAKE: Token = Token(usize::MAX);
@@ -108,6 +109,7 @@ pub struct Engine {
     timers: Timers,
     buffers: Buffers,
     access: Option<AccessLog>,
+    statsd: Option<Statsd>,
     tally: Tally,
     now: Instant,
     serial: u64,
@@ -150,6 +152,7 @@ impl Engine {
             timers: Timers::default(),
             buffers: Buffers::default(),
             access,
+            statsd: None,
             tally: Tally::new(Slot::default()),
             now: Instant::now(),
             serial: 0,
@@ -201,6 +204,9 @@ impl Engine {
             && let Some(access) = &mut self.access
         {
             access.flush();
+        }
+        if let Some(statsd) = &mut self.statsd {
+            statsd.flush();
         }
         most
     }
@@ -676,6 +682,11 @@ impl Engine {
         self.requests + self.held.len() as u64
     }
 
+    /// Has the engine tell StatsD of each request.
+    pub fn tell(&mut self, statsd: Option<Statsd>) {
+        self.statsd = statsd;
+    }
+
     /// The access log, to reopen it.
     pub fn access_log(&mut self) -> Option<&mut AccessLog> {
         self.access.as_mut()
@@ -691,6 +702,7 @@ impl Engine {
         self.draining = true;
         self.now = Instant::now();
         self.tally.slot().set_state(WorkerState::Stopping);
+        title::state("stopping");
         if self.leave_to_others(!answer_queue) {
             self.acceptor.close(&self.poll);
             self.hand_over_idle();

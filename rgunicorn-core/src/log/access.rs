@@ -5,8 +5,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 use super::format::{AccessRecord, LogFormat};
-use super::{LogError, LogFile, inherited_access};
-use crate::config::{Config, LogTarget};
+use super::syslog::Syslog;
+use super::{LogError, LogFile, inherited_access, json};
+use crate::config::{Config, LogLevel, LogTarget};
 use crate::sys::files;
 
 /// How full the buffer gets before it is written without being asked.
@@ -26,19 +27,26 @@ pub struct AccessLog {
     unmixed: usize,
     /// Whether the last write failed: said once, not for each batch.
     failing: bool,
+    json: bool,
+    /// Paths that are left out.
+    skip: Vec<Vec<u8>>,
+    syslog: Option<Syslog>,
 }
 
 #[derive(Debug)]
 enum Target {
+    /// Syslog alone.
+    None,
     Standard,
     File(LogFile),
 }
 
 impl Target {
-    fn descriptor(&self) -> RawFd {
+    fn descriptor(&self) -> Option<RawFd> {
         match self {
-            Target::Standard => files::STDOUT,
-            Target::File(file) => file.file.as_raw_fd(),
+            Target::None => None,
+            Target::Standard => Some(files::STDOUT),
+            Target::File(file) => Some(file.file.as_raw_fd()),
         }
     }
 }
@@ -49,18 +57,27 @@ impl AccessLog {
     /// # Errors
     /// A [`LogError`] naming the setting.
     pub fn open(config: &Config) -> Result<Option<AccessLog>, LogError> {
+        let syslog = match config.disable_redirect_access_to_syslog {
+            true => None,
+            false => Syslog::open(config, "access").map_err(LogError::Server)?,
+        };
         let target = match &config.accesslog {
-            None => return Ok(None),
+            None if syslog.is_none() => return Ok(None),
+            None => Target::None,
             Some(LogTarget::Standard) => Target::Standard,
             Some(LogTarget::File(path)) => Target::File(file(path, config)?),
         };
         let format = LogFormat::compile(&config.access_log_format)?;
-        Ok(Some(AccessLog::new(format, target)))
+        let skip = config.access_log_skip.iter().map(|path| path.clone().into_bytes()).collect();
+        let mut log = AccessLog::new(format, target);
+        (log.json, log.skip, log.syslog) = (config.access_log_json, skip, syslog);
+        Ok(Some(log))
     }
 
     fn new(format: LogFormat, target: Target) -> AccessLog {
         // Appends to a file don't mix, whatever their length; writes to a pipe do, past PIPE_BUF.
-        let unmixed = if files::is_pipe(target.descriptor()) { libc::PIPE_BUF } else { usize::MAX };
+        let unmixed =
+            if target.descriptor().is_some_and(files::is_pipe) { libc::PIPE_BUF } else { usize::MAX };
         let process = std::process::id();
         AccessLog {
             format,
@@ -69,6 +86,9 @@ impl AccessLog {
             process,
             unmixed,
             failing: false,
+            json: false,
+            skip: Vec::new(),
+            syslog: None,
         }
     }
 
@@ -79,8 +99,19 @@ impl AccessLog {
 
     /// Adds the line for a finished request.
     pub fn log(&mut self, record: &AccessRecord<'_>) {
-        self.format.write(&mut self.buffer, record, self.process);
-        self.buffer.push(b'\n');
+        if record.request.is_some_and(|request| self.skip.iter().any(|path| path == request.path)) {
+            return;
+        }
+        let start = self.buffer.len();
+        if self.json {
+            json::access(&mut self.buffer, record, self.process);
+        } else {
+            self.format.write(&mut self.buffer, record, self.process);
+            self.buffer.push(b'\n');
+        }
+        if let (Some(syslog), Some(line)) = (&self.syslog, self.buffer.get(start..)) {
+            syslog.send(LogLevel::Info, String::from_utf8_lossy(line).trim_end());
+        }
         if self.buffer.len() >= BATCH {
             self.flush();
         }
@@ -103,7 +134,7 @@ impl AccessLog {
     }
 
     fn write(&self) -> io::Result<()> {
-        let descriptor = self.target.descriptor();
+        let Some(descriptor) = self.target.descriptor() else { return Ok(()) };
         let mut rest = self.buffer.as_slice();
         while !rest.is_empty() {
             let (lines, behind) = rest.split_at(whole_lines(rest, self.unmixed));

@@ -3,15 +3,19 @@
 //! A line is one `write(2)`, so that the lines of several processes don't mix. Nothing is buffered.
 
 use std::fmt::{self, Write as _};
-use std::os::fd::RawFd;
+use std::fs::File;
+use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::CRITICAL;
+use super::statsd::Statsd;
+use super::syslog::Syslog;
+use super::{CRITICAL, json};
 use crate::config::LogLevel;
 use crate::sys::clock::Stamp;
 use crate::sys::files;
@@ -33,6 +37,46 @@ pub fn descriptor() -> RawFd {
     DESTINATION.load(Ordering::Acquire)
 }
 
+/// What becomes of messages besides a line of the file.
+#[derive(Debug)]
+pub(super) struct Also {
+    pub(super) json: bool,
+    pub(super) syslog: Option<Syslog>,
+    pub(super) statsd: Option<Statsd>,
+}
+
+static ALSO: Mutex<Also> = Mutex::new(Also { json: false, syslog: None, statsd: None });
+
+pub(super) fn also(also: Also) {
+    *ALSO.lock().unwrap_or_else(PoisonError::into_inner) = also;
+}
+
+/// Tells StatsD something, if the settings want that.
+pub fn with_statsd(tell: impl FnOnce(&mut Statsd)) {
+    if let Some(statsd) = &mut ALSO.lock().unwrap_or_else(PoisonError::into_inner).statsd {
+        tell(statsd);
+        statsd.flush();
+    }
+}
+
+/// Where this worker's tracebacks go when the arbiter asks for them; -1 for the error log.
+static REPORTS: AtomicI32 = AtomicI32::new(-1);
+
+/// Has tracebacks go to this file, for good.
+pub(crate) fn write_reports_to(file: Option<File>) {
+    if let Some(file) = file {
+        REPORTS.store(file.into_raw_fd(), Ordering::Release);
+    }
+}
+
+/// The descriptor that tracebacks are written to when they are asked for: the arbiter's, or that of the error log.
+pub fn report_descriptor() -> RawFd {
+    match REPORTS.load(Ordering::Acquire) {
+        -1 => descriptor(),
+        reports => reports,
+    }
+}
+
 /// Drops what is less severe than `level`, from now on.
 pub fn set_level(level: LogLevel) {
     LEVEL.store(level as u8, Ordering::Relaxed);
@@ -42,11 +86,41 @@ pub fn set_level(level: LogLevel) {
 /// Writes bytes as they are to where the error log goes, as WSGI's `wsgi.errors` wants it; a line end is added if there
 /// is none.
 pub fn raw_line(line: &[u8]) {
+    if ALSO.lock().unwrap_or_else(PoisonError::into_inner).json {
+        return write(LogLevel::Error, String::from_utf8_lossy(line).trim_end());
+    }
     if line.ends_with(b"\n") {
         put(line);
     } else {
         put(&[line, b"\n"].concat());
     }
+}
+
+/// Writes a message, in whatever form is wanted, to wherever it is wanted.
+fn write(level: LogLevel, message: &str) {
+    let also = ALSO.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(syslog) = &also.syslog {
+        syslog.send(level, message);
+    }
+    let name = match level {
+        LogLevel::Critical => "gunicorn.log.critical",
+        LogLevel::Error => "gunicorn.log.error",
+        LogLevel::Warning => "gunicorn.log.warning",
+        LogLevel::Debug | LogLevel::Info => "",
+    };
+    let json = also.json;
+    drop(also);
+    if !name.is_empty() {
+        with_statsd(|statsd| statsd.count(name));
+    }
+    let stamp = Stamp::now();
+    if json {
+        let mut line = Vec::with_capacity(message.len() + 128);
+        json::message(&mut line, &stamp, level, message);
+        return put(&line);
+    }
+    let stamp = String::from_utf8_lossy(stamp.error());
+    put(format!("[{stamp}] [{}] [{}] {message}\n", std::process::id(), label(level)).as_bytes());
 }
 
 fn put(line: &[u8]) {
@@ -99,13 +173,9 @@ impl Subscriber for ErrorLog {
 
     fn event(&self, event: &Event<'_>) {
         let Some(level) = level_of(event.metadata()) else { return };
-        let mut line = Line(String::with_capacity(256));
-        let stamp = Stamp::now();
-        let stamp = String::from_utf8_lossy(stamp.error());
-        let _ = write!(line.0, "[{stamp}] [{}] [{}] ", std::process::id(), label(level));
-        event.record(&mut line);
-        line.0.push('\n');
-        put(line.0.as_bytes());
+        let mut message = Line(String::with_capacity(256));
+        event.record(&mut message);
+        write(level, &message.0);
     }
 
     // Spans are not for this log.

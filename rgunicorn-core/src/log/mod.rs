@@ -5,6 +5,9 @@
 //! | `error` | a `tracing` subscriber that writes gunicorn's format |
 //! | [`access`] | writes access log lines, in batches |
 //! | [`mod@format`] | an access log format, compiled, and what it can print |
+//! | `json` | either log as JSON |
+//! | `syslog` | their way to syslog |
+//! | [`statsd`] | metrics for StatsD |
 //! | `escape` | makes what a client sent safe to print |
 //!
 //! The arbiter opens the files ([`setup`]) while it may, and gives them to the user that workers run as; workers inherit
@@ -14,6 +17,9 @@ pub mod access;
 mod error;
 mod escape;
 pub mod format;
+mod json;
+pub mod statsd;
+mod syslog;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -25,11 +31,14 @@ use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
 
 pub use access::AccessLog;
-pub use error::{descriptor, raw_line, set_level};
+pub(crate) use error::write_reports_to;
+pub use error::{descriptor, raw_line, report_descriptor, set_level, with_statsd};
 pub use format::{AccessRecord, FormatError, LogFormat, RequestLine};
 
 use crate::config::{Config, LogTarget};
 use crate::sys::files;
+use statsd::Statsd;
+use syslog::Syslog;
 
 /// Logs with the level CRITICAL, which `tracing` doesn't know; the arguments are those of [`tracing::error!`].
 #[macro_export]
@@ -59,6 +68,9 @@ pub enum LogError {
     /// The format is none.
     #[error("access_log_format: {0}")]
     Format(#[from] FormatError),
+    /// A server that the logs, or metrics, go to can't be reached: a sentence with the setting.
+    #[error("{0}")]
+    Server(String),
     /// Standard output and error can't be turned to the file.
     #[error("capture_output: {0}")]
     Capture(io::Error),
@@ -88,8 +100,14 @@ pub fn setup(config: &Config) -> Result<(), LogError> {
     };
     let error = open("errorlog", Some(&config.errorlog))?;
     let access = open("accesslog", config.accesslog.as_ref())?;
+    let also = error::Also {
+        json: config.error_log_json,
+        syslog: Syslog::open(config, "error").map_err(LogError::Server)?,
+        statsd: Statsd::open(config).map_err(LogError::Server)?,
+    };
     let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
     set_level(config.loglevel);
+    error::also(also);
     error::direct_to(error.as_ref().map_or(files::STDERR, |file| file.file.as_raw_fd()));
     *files = Files { error, access, capture: config.capture_output };
     files.capture_output().map_err(LogError::Capture)

@@ -1,10 +1,13 @@
 //! Writing to, and replacing, open descriptors.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// Standard input.
 pub const STDIN: RawFd = libc::STDIN_FILENO;
@@ -59,6 +62,17 @@ pub fn replace(source: impl AsFd, target: RawFd) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// A file in memory, which has no other name than `name` in `/proc/PID/fd`. What is written goes to its end, whoever
+/// writes; programs that are started from here don't get it.
+///
+/// # Errors
+/// When there is no memory, or there are no descriptors, left.
+pub fn scratch(name: &str) -> io::Result<File> {
+    let file = memfd_create(name, MFdFlags::MFD_CLOEXEC)?;
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
+    Ok(file.into())
 }
 
 /// Whether the descriptor with this number is a pipe.

@@ -245,6 +245,39 @@ pub fn this_process() -> super::fork::Pid {
     nix::unistd::getpid()
 }
 
+/// How a worker is asked for its tracebacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// By a signal that its language handles when it can.
+    Polite,
+    /// By one that is handled at once, whatever the process is doing.
+    Forced,
+}
+
+impl Report {
+    /// The signal: one of two real-time signals that hardly anybody uses.
+    pub fn signal(self) -> libc::c_int {
+        match self {
+            Report::Polite => libc::SIGRTMAX() - 2,
+            Report::Forced => libc::SIGRTMAX() - 1,
+        }
+    }
+}
+
+/// Asks a worker for its tracebacks. One that can't be asked has none.
+pub fn ask_for_report(process: super::fork::Pid, how: Report) {
+    // SAFETY: sends a signal, which no memory is needed for.
+    unsafe { libc::kill(process.as_raw(), how.signal()) };
+}
+
+/// Has this process ignore that it is asked for its tracebacks, until somebody handles the signals.
+pub fn ignore_reports() {
+    for how in [Report::Polite, Report::Forced] {
+        // SAFETY: no handler is installed, the signal is ignored.
+        unsafe { libc::signal(how.signal(), libc::SIG_IGN) };
+    }
+}
+
 /// Keeps all signals waiting, until it is dropped.
 #[derive(Debug)]
 pub struct Blocked {

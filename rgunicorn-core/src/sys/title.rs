@@ -5,6 +5,7 @@
 
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 static ARGC: AtomicUsize = AtomicUsize::new(0);
 static ARGV: AtomicPtr<*mut c_char> = AtomicPtr::new(std::ptr::null_mut());
@@ -26,10 +27,31 @@ extern "C" fn capture(argc: c_int, argv: *mut *mut c_char, _environ: *mut *mut c
     ARGV.store(argv, Ordering::Release);
 }
 
+/// The title as set, without what [`state`] has put behind it.
+static TITLE: Mutex<String> = Mutex::new(String::new());
+
 /// Sets the title of this process; cut to the room that there is.
 ///
 /// To be called where no other thread runs. `std::env::args` and the environment keep their values.
 pub(crate) fn set(title: &str) {
+    let mut kept = TITLE.lock().unwrap_or_else(PoisonError::into_inner);
+    title.clone_into(&mut kept);
+    show(title);
+}
+
+/// Puts a state behind the title that was set, in place of another; nothing for an ordinary one. Does nothing in a process
+/// whose title was never set.
+pub(crate) fn state(state: &str) {
+    let title = TITLE.lock().unwrap_or_else(PoisonError::into_inner);
+    match (title.as_str(), state) {
+        ("", _) => {}
+        (title, "") => show(title),
+        (title, state) => show(&format!("{title} ({state})")),
+    }
+}
+
+/// With the lock of `TITLE` held.
+fn show(title: &str) {
     if PLACE.load(Ordering::Acquire).is_null() {
         // SAFETY: no other thread runs, says the caller.
         let (place, room) = unsafe { vacate() };

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
+use crate::scoreboard::Slot;
 use crate::sys::fork::die_with_parent;
 use crate::sys::signals::{self, Signal, SignalPipe};
 
@@ -28,6 +29,8 @@ pub struct Control {
     lifeline: Option<OwnedFd>,
     stop: Option<Stop>,
     reopen: bool,
+    /// Says which level the error log should have.
+    slot: Option<Slot>,
 }
 
 impl Control {
@@ -38,6 +41,7 @@ impl Control {
     pub(crate) fn for_worker(lifeline: OwnedFd) -> io::Result<Control> {
         let mut control = Control::standalone()?;
         signals::catch_abort()?;
+        signals::ignore_reports();
         control.ready.add(&lifeline, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
         control.lifeline = Some(lifeline);
         Ok(control)
@@ -50,12 +54,12 @@ impl Control {
     /// When there are no descriptors left.
     pub fn standalone() -> io::Result<Control> {
         let signals = SignalPipe::install(
-            &[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1],
-            &[Signal::SIGHUP, Signal::SIGWINCH, Signal::SIGUSR2, Signal::SIGTTIN, Signal::SIGTTOU],
+            &[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2],
+            &[Signal::SIGHUP, Signal::SIGWINCH, Signal::SIGTTIN, Signal::SIGTTOU],
         )?;
         let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         ready.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-        Ok(Control { ready, signals: Some(signals), lifeline: None, stop: None, reopen: false })
+        Ok(Control { ready, signals: Some(signals), lifeline: None, stop: None, reopen: false, slot: None })
     }
 
     /// For tests, and for hosts that have their own way to end: stops when [`request_stop`](Self::request_stop) says so.
@@ -64,7 +68,7 @@ impl Control {
     /// When there are no descriptors left.
     pub fn detached() -> io::Result<Control> {
         let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Control { ready, signals: None, lifeline: None, stop: None, reopen: false })
+        Ok(Control { ready, signals: None, lifeline: None, stop: None, reopen: false, slot: None })
     }
 
     /// The descriptor that is readable when [`poll`](Self::poll) has news. It is the same for the worker's whole life.
@@ -82,6 +86,7 @@ impl Control {
                     crate::log::reopen();
                     self.reopen = true;
                 }
+                Signal::SIGUSR2 => self.heed_log_level(),
                 _ => {}
             }
         }
@@ -92,6 +97,18 @@ impl Control {
             self.request_stop(Stop::Graceful);
         }
         self.stop
+    }
+
+    /// Has the level of the error log follow what the scoreboard says, from SIGUSR2 to SIGUSR2.
+    pub(crate) fn take_log_level_from(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+        self.heed_log_level();
+    }
+
+    fn heed_log_level(&self) {
+        if let Some(level) = self.slot.as_ref().and_then(Slot::log_level) {
+            crate::log::set_level(level);
+        }
     }
 
     /// Whether the worker must stop, as far as the last [`poll`](Self::poll) knew.

@@ -7,7 +7,7 @@ pub(crate) fn line(text: &[u8]) {
     rgunicorn_core::log::raw_line(text);
 }
 
-/// The descriptor of the error log, for a dying process that can only `write(2)`.
-pub(crate) fn descriptor() -> RawFd {
-    rgunicorn_core::log::descriptor()
+/// The descriptor that tracebacks are written to, for a dying process that can only `write(2)`.
+pub(crate) fn report_descriptor() -> RawFd {
+    rgunicorn_core::log::report_descriptor()
 }

@@ -24,7 +24,7 @@ use nix::sys::signal::{
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use rgunicorn_core::sys::signals::{set_abort_action, set_relay};
+use rgunicorn_core::sys::signals::{Report, set_abort_action, set_relay};
 use thiserror::Error;
 
 use super::environment::{Environment, EnvironmentError, PythonVersion, parse_version};
@@ -307,9 +307,8 @@ fn keeping_handler<R>(signal: Signal, work: impl FnOnce() -> R) -> R {
     result
 }
 
-/// A real-time signal that hardly anybody uses.
 fn dump_signal() -> libc::c_int {
-    libc::SIGRTMAX() - 1
+    Report::Forced.signal()
 }
 
 /// Has faulthandler's handler run, now, in this thread. Async-signal-safe.

@@ -16,7 +16,7 @@ use super::environment::{Environment, EnvironmentError};
 use super::interpreter::{self, Startup};
 use super::server_hooks::{RequestHooks, ServerHooks};
 use super::wsgi::{WsgiApplication, WsgiSettings};
-use super::{error_log, failure, load};
+use super::{error_log, failure, load, report};
 
 /// How long an ending worker may spend in the application's exit handlers, and waiting for its threads.
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
@@ -102,10 +102,17 @@ impl WsgiLoader {
     /// [`BootError::Load`] when it can't be had, [`BootError::Boot`] for anything else.
     pub(crate) fn load_object(&self, config: &Config) -> Result<Py<PyAny>, BootError> {
         let preloaded = self.preloaded().take();
+        self.start(config)?;
+        // Before the import, which may be what hangs.
+        Python::attach(|py| {
+            let descriptor = error_log::report_descriptor();
+            interpreter::dump_on_abort(py, descriptor)
+                .and_then(|()| report::install(py, descriptor))
+                .map_err(|error| BootError::Boot(failure::report(py, &error)))
+        })?;
         let application = match preloaded {
             Some(application) => application,
             None => {
-                self.start(config)?;
                 if config.spew {
                     self.spew()?;
                 }
@@ -119,10 +126,6 @@ impl WsgiLoader {
         if let Some(hooks) = self.hooks() {
             hooks.loaded(&application);
         }
-        Python::attach(|py| {
-            interpreter::dump_on_abort(py, error_log::descriptor())
-                .map_err(|error| BootError::Boot(failure::report(py, &error)))
-        })?;
         Ok(application)
     }
 }

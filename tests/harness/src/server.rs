@@ -87,6 +87,8 @@ impl Builder {
         }
         command.env("VIRTUAL_ENV", environment());
         command.env("PYTHONDONTWRITEBYTECODE", "1");
+        // Servers that run side by side would fight for one control socket.
+        command.env("XDG_RUNTIME_DIR", "/proc/nowhere");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         if self.bind {
             command.args(["--bind", "127.0.0.1:0"]);

@@ -1,9 +1,18 @@
-//! Who comes to the arbiter itself: for metrics and health checks (`metrics_bind`).
+//! Who comes to the arbiter itself: for metrics and health checks (`metrics_bind`), or with commands (`control_socket`).
 //!
 //! It looks after its visitors between two turns, and never waits for one: sockets don't block, a visitor has some seconds
 //! and some kilobytes, and there are few at a time. What they ask is answered by [`Master`](super::Master), which alone
 //! knows.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | `visitor` | one of them: bytes in, questions, bytes out |
+//! | `web` | pages, by HTTP |
+//! | `control` | commands, as JSON in lines |
+//! | `socket` | the control socket |
 
+mod control;
+mod socket;
 mod visitor;
 mod web;
 
@@ -14,11 +23,15 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Master;
+use super::start::StartError;
 use crate::config::{BindAddress, Config};
+use crate::control::default_socket;
 use crate::metrics::{Health, Snapshot};
-use crate::socket::{BindError, Listener};
+use crate::socket::Listener;
 use crate::sys::clock::monotonic_ms;
-use visitor::{Asked, Visitor};
+use control::Outcome;
+use socket::ControlSocket;
+use visitor::{Asked, Kind, Visitor};
 
 /// How many visitors there can be at a time; others wait in the kernel.
 const MOST: usize = 32;
@@ -29,48 +42,98 @@ const AGAIN: u64 = 1000;
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     web: Option<(BindAddress, Listener)>,
-    /// An address that another process has still, and when it is tried again.
-    wanted: Option<(BindAddress, u64)>,
+    control: Option<ControlSocket>,
+    /// When an address that another process has still is tried again.
+    again: Option<u64>,
+    /// Another arbiter has the addresses, and will leave.
+    pub(super) succeeds: bool,
     visitors: Vec<Visitor>,
     serial: u64,
+    /// Tracebacks that visitors wait for.
+    awaited: Vec<Awaited>,
+    /// Why the last reload came to nothing, if it did.
+    pub(super) reload_failure: Option<String>,
+}
+
+/// The tracebacks that a visitor waits for, and those that are there.
+#[derive(Debug)]
+struct Awaited {
+    visitor: u64,
+    missing: Vec<i32>,
+    there: Vec<(i32, String)>,
 }
 
 impl Desk {
     /// Listens where the settings say; where it listens already, it goes on.
-    pub(super) fn open(&mut self, config: &Config) -> Result<(), BindError> {
-        self.wanted = None;
-        let Some(address) = &config.metrics_bind else {
-            self.close();
-            return Ok(());
-        };
-        if self.web.as_ref().is_some_and(|(known, _)| known == address) {
+    pub(super) fn open(&mut self, config: &Config) -> Result<(), StartError> {
+        self.again = None;
+        self.open_web(config)?;
+        self.open_control(config)?;
+        self.succeeds = false;
+        Ok(())
+    }
+
+    fn open_web(&mut self, config: &Config) -> Result<(), StartError> {
+        if self.web.as_ref().map(|(address, _)| address) == config.metrics_bind.as_ref() {
             return Ok(());
         }
-        let listener = web::listen(address, config)?;
-        tracing::info!("Metrics at: {listener}/metrics");
-        self.close();
-        self.web = Some((address.clone(), listener));
+        let web = match &config.metrics_bind {
+            None => None,
+            Some(address) => {
+                let listener = web::listen(address, config)?;
+                tracing::info!("Metrics at: {listener}/metrics");
+                Some((address.clone(), listener))
+            }
+        };
+        if let Some((_, before)) = std::mem::replace(&mut self.web, web) {
+            before.unlink();
+        }
         Ok(())
+    }
+
+    fn open_control(&mut self, config: &Config) -> Result<(), StartError> {
+        let named = config.control_socket.is_some();
+        let wanted =
+            (!config.control_socket_disable).then(|| config.control_socket.clone().or_else(default_socket));
+        let wanted = wanted.flatten().and_then(|path| std::path::absolute(path).ok());
+        let mode = config.control_socket_mode;
+        if self.control.as_ref().map(|it| (&it.path, it.mode)) == wanted.as_ref().map(|path| (path, mode)) {
+            return Ok(());
+        }
+        if let Some(before) = self.control.take() {
+            before.unlink();
+        }
+        let Some(path) = wanted else { return Ok(()) };
+        match ControlSocket::open(&path, mode) {
+            Ok(socket) => {
+                tracing::info!("Control socket: {}", socket.path.display());
+                self.control = Some(socket);
+                Ok(())
+            }
+            Err(error) if named || self.succeeds => Err(StartError::Control(error.to_string())),
+            // Nobody has asked for it: a second server of this user's has none.
+            Err(error) => {
+                tracing::info!("No control socket: {error}");
+                Ok(())
+            }
+        }
     }
 
     /// As [`open`](Self::open); an address that can't be had now is tried again until it can.
     pub(super) fn open_in_time(&mut self, config: &Config) {
         if let Err(error) = self.open(config) {
-            tracing::error!("{error}; trying again every second");
-            self.wanted = config.metrics_bind.clone().map(|address| (address, monotonic_ms() + AGAIN));
+            match self.succeeds {
+                true => tracing::info!("{error}; waiting for the old server to leave it"),
+                false => tracing::error!("{error}; trying again every second"),
+            }
+            self.again = Some(monotonic_ms() + AGAIN);
         }
     }
 
-    /// Tries again to have the address that could not be had.
+    /// Tries again to have an address that could not be had.
     fn try_again(&mut self, config: &Config, now: u64) {
-        if let Some((address, _)) = self.wanted.take_if(|(_, at)| *at <= now) {
-            match web::listen(&address, config) {
-                Ok(listener) => {
-                    tracing::info!("Metrics at: {listener}/metrics");
-                    self.web = Some((address, listener));
-                }
-                Err(_) => self.wanted = Some((address, now + AGAIN)),
-            }
+        if self.again.is_some_and(|again| again <= now) && self.open(config).is_err() {
+            self.again = Some(now + AGAIN);
         }
     }
 
@@ -79,13 +142,18 @@ impl Desk {
         if let Some((_, listener)) = self.web.take() {
             listener.unlink();
         }
+        if let Some(socket) = self.control.take() {
+            socket.unlink();
+        }
     }
 
     /// Waits until there is something for the arbiter in `signals`, or for a visitor, at most `limit` milliseconds.
     pub(super) fn wait(&self, signals: BorrowedFd<'_>, limit: Option<u64>) -> io::Result<()> {
         let mut watched = vec![PollFd::new(signals, PollFlags::POLLIN)];
-        if let Some((_, listener)) = self.web.as_ref().filter(|_| self.visitors.len() < MOST) {
-            watched.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
+        if self.visitors.len() < MOST {
+            let listeners = self.web.iter().map(|(_, listener)| listener.as_fd());
+            let listeners = listeners.chain(self.control.iter().map(AsFd::as_fd));
+            watched.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::POLLIN)));
         }
         watched.extend(self.visitors.iter().map(|visitor| PollFd::new(visitor.as_fd(), visitor.interest())));
         let limit =
@@ -98,32 +166,55 @@ impl Desk {
 
     /// When there is something to do though nothing happens, in milliseconds of the monotonic clock.
     pub(super) fn due(&self) -> Option<u64> {
-        let visitors = self.visitors.iter().map(|visitor| visitor.leaves_at);
-        visitors.chain(self.wanted.as_ref().map(|(_, at)| *at)).min()
+        self.visitors.iter().map(|visitor| visitor.leaves_at).chain(self.again).min()
     }
 
     /// Lets visitors in, reads what they ask and sends what they were answered, as far as that goes. Answers the
     /// questions that are complete.
     fn turn(&mut self, now: u64) -> Vec<(u64, Asked)> {
-        while self.visitors.len() < MOST
-            && let Some((_, listener)) = &self.web
-            && let Ok(accepted) = listener.accept()
-        {
+        while self.visitors.len() < MOST {
+            let page = self.web.as_ref().and_then(|(_, listener)| listener.accept().ok());
+            let page = page.map(|accepted| (accepted.stream, Kind::Web));
+            let command = || Some((self.control.as_ref()?.accept()?, Kind::Control));
+            let Some((stream, kind)) = page.or_else(command) else { break };
             self.serial += 1;
-            self.visitors.push(Visitor::new(self.serial, accepted.stream, now));
+            self.visitors.push(Visitor::new(self.serial, kind, stream, now));
         }
-        let asked =
-            self.visitors.iter_mut().filter_map(|visitor| visitor.turn().map(|asked| (visitor.id, asked)));
-        let asked = asked.collect();
-        self.visitors.retain(|visitor| !visitor.is_done() && visitor.leaves_at > now);
+        let ask = |visitor: &mut Visitor| visitor.turn(now).map(|asked| (visitor.id, asked));
+        let asked = self.visitors.iter_mut().filter_map(ask).collect();
+        self.let_go(now);
         asked
     }
 
+    fn let_go(&mut self, now: u64) {
+        self.visitors.retain(|visitor| !visitor.is_done() && visitor.leaves_at > now);
+        self.awaited.retain(|awaited| self.visitors.iter().any(|visitor| visitor.id == awaited.visitor));
+    }
+
     fn answer(&mut self, id: u64, answer: Vec<u8>) {
+        let now = monotonic_ms();
         if let Some(visitor) = self.visitors.iter_mut().find(|visitor| visitor.id == id) {
-            visitor.answer(answer);
+            visitor.answer(answer, now);
         }
-        self.visitors.retain(|visitor| !visitor.is_done());
+        self.let_go(now);
+    }
+
+    /// A traceback is there that a visitor waits for.
+    pub(super) fn hand_in(&mut self, visitor: u64, pid: i32, text: &str) {
+        if let Some(awaited) = self.awaited.iter_mut().find(|awaited| awaited.visitor == visitor) {
+            awaited.missing.retain(|missing| *missing != pid);
+            awaited.there.push((pid, text.to_owned()));
+        }
+        self.answer_awaited();
+    }
+
+    fn answer_awaited(&mut self) {
+        let (there, missing): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.awaited).into_iter().partition(|awaited| awaited.missing.is_empty());
+        self.awaited = missing;
+        for awaited in there {
+            self.answer(awaited.visitor, control::tracebacks(&awaited.there));
+        }
     }
 }
 
@@ -138,6 +229,16 @@ impl Master {
                     web::answer("400 Bad Request", "text/plain", "This is no HTTP request.\n", false)
                 }
                 Asked::Page { path, head_only } => self.page(&path, head_only),
+                Asked::Command(line) => match self.command(&line) {
+                    Outcome::Done(data) => control::line(Ok(data)),
+                    Outcome::Refused(error) => control::line(Err(error)),
+                    Outcome::Awaits(pids) => {
+                        self.workers.ask_for_reports(&pids, now, id);
+                        self.desk.awaited.push(Awaited { visitor: id, missing: pids, there: Vec::new() });
+                        self.desk.answer_awaited();
+                        continue;
+                    }
+                },
             };
             self.desk.answer(id, answer);
         }
@@ -146,8 +247,7 @@ impl Master {
     fn page(&self, path: &str, head_only: bool) -> Vec<u8> {
         match path {
             "/metrics" => {
-                let queues = self.current.listeners.iter().filter_map(|listener| listener.queue()).collect();
-                let text = Snapshot::take(&self.scoreboard, queues).prometheus();
+                let text = self.snapshot().prometheus();
                 web::answer("200 OK", Snapshot::PROMETHEUS, &text, head_only)
             }
             "/live" | "/ready" | "/health" => {
@@ -159,5 +259,10 @@ impl Master {
                 web::answer("404 Not Found", "text/plain", text, head_only)
             }
         }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let queues = self.current.listeners.iter().filter_map(|listener| listener.queue()).collect();
+        Snapshot::take(&self.scoreboard, queues)
     }
 }

@@ -1,4 +1,4 @@
-//! One who came to the arbiter's desk: bytes in, one question, bytes out.
+//! One who came to the arbiter's desk: bytes in, a question, bytes out; with commands, one after the other.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,16 +9,35 @@ use socket2::Socket;
 use crate::http::{HeadReader, Policy, RequestHead};
 use crate::sys::net;
 
-/// How long a visitor may stay, in milliseconds.
-const PATIENCE: u64 = 5000;
-/// How much a visitor may say, in bytes.
+/// How much a visitor may say at a time, in bytes.
 const LONGEST: usize = 16 * 1024;
 
-/// What a visitor wants.
+/// What a visitor has come for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A page, by HTTP: one a connection.
+    Web,
+    /// Commands, one a line.
+    Control,
+}
+
+impl Kind {
+    /// How long a visitor may go without asking, or take for an answer, in milliseconds.
+    fn patience(self) -> u64 {
+        match self {
+            Kind::Web => 5000,
+            Kind::Control => 60_000,
+        }
+    }
+}
+
+/// What a visitor asks.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// A page, by HTTP.
+    /// For a page.
     Page { path: String, head_only: bool },
+    /// A command.
+    Command(Vec<u8>),
     /// Nothing that can be understood.
     Bad,
 }
@@ -29,67 +48,82 @@ pub(super) struct Visitor {
     pub(super) id: u64,
     /// When patience with it ends, in milliseconds of the monotonic clock.
     pub(super) leaves_at: u64,
+    kind: Kind,
     stream: Socket,
     input: Vec<u8>,
     reader: HeadReader,
     /// What it is answered, and how much of that is sent; none until it has asked.
     output: Option<(Vec<u8>, usize)>,
-    asked: bool,
+    /// It has asked, and was not answered.
+    waits: bool,
     gone: bool,
 }
 
 impl Visitor {
-    pub(super) fn new(id: u64, stream: Socket, now: u64) -> Visitor {
+    pub(super) fn new(id: u64, kind: Kind, stream: Socket, now: u64) -> Visitor {
         Visitor {
             id,
-            leaves_at: now + PATIENCE,
+            leaves_at: now + kind.patience(),
+            kind,
             stream,
             input: Vec::new(),
             reader: HeadReader::default(),
             output: None,
-            asked: false,
+            waits: false,
             gone: false,
         }
     }
 
     /// What to wait for.
     pub(super) fn interest(&self) -> PollFlags {
-        if self.output.is_some() { PollFlags::POLLOUT } else { PollFlags::POLLIN }
+        match (&self.output, self.waits) {
+            (Some(_), _) => PollFlags::POLLOUT,
+            // It will hear from us; should it leave, that is told unasked.
+            (None, true) => PollFlags::empty(),
+            (None, false) => PollFlags::POLLIN,
+        }
     }
 
     /// Whether there is nothing left to do for it.
     pub(super) fn is_done(&self) -> bool {
-        self.gone || self.output.as_ref().is_some_and(|(bytes, sent)| *sent >= bytes.len())
+        self.gone
     }
 
     /// Reads and sends as far as that goes; its question, once it is complete.
-    pub(super) fn turn(&mut self) -> Option<Asked> {
-        if self.output.is_some() {
-            self.send();
+    pub(super) fn turn(&mut self, now: u64) -> Option<Asked> {
+        self.send(now);
+        if self.output.is_some() || self.waits || self.gone {
             return None;
         }
-        if self.asked {
-            return None;
-        }
-        loop {
+        let asked = self.question().or_else(|| {
+            self.receive();
+            self.question()
+        });
+        self.waits = asked.is_some();
+        asked
+    }
+
+    fn receive(&mut self) {
+        while !self.gone && self.input.len() <= LONGEST {
             self.input.reserve(2048);
             match net::receive(&self.stream, &mut self.input) {
                 Ok(0) => self.gone = true,
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => self.gone = true,
             }
-            if self.gone || self.input.len() > LONGEST {
-                break;
-            }
         }
-        let asked = self.question();
-        self.asked = asked.is_some();
-        asked
     }
 
     fn question(&mut self) -> Option<Asked> {
+        match self.kind {
+            Kind::Web => self.page(),
+            Kind::Control => self.command(),
+        }
+    }
+
+    fn page(&mut self) -> Option<Asked> {
         let mut head = RequestHead::default();
         match self.reader.read(&mut self.input, &mut head, &Policy::default(), false) {
             Ok(true) => {
@@ -102,13 +136,25 @@ impl Visitor {
         }
     }
 
-    /// Gives it its answer.
-    pub(super) fn answer(&mut self, answer: Vec<u8>) {
-        self.output = Some((answer, 0));
-        self.send();
+    fn command(&mut self) -> Option<Asked> {
+        let Some(end) = memchr::memchr(b'\n', &self.input) else {
+            // No command is so long.
+            self.gone |= self.input.len() > LONGEST;
+            return None;
+        };
+        let mut line: Vec<u8> = self.input.drain(..=end).collect();
+        line.truncate(end);
+        Some(Asked::Command(line))
     }
 
-    fn send(&mut self) {
+    /// Gives it its answer.
+    pub(super) fn answer(&mut self, answer: Vec<u8>, now: u64) {
+        self.output = Some((answer, 0));
+        self.waits = false;
+        self.send(now);
+    }
+
+    fn send(&mut self, now: u64) {
         let Some((bytes, sent)) = &mut self.output else { return };
         while let Some(rest) = bytes.get(*sent..).filter(|rest| !rest.is_empty()) {
             match self.stream.write(rest) {
@@ -120,6 +166,9 @@ impl Visitor {
                 }
             }
         }
+        self.output = None;
+        self.gone |= self.kind == Kind::Web;
+        self.leaves_at = now + self.kind.patience();
     }
 }
 

@@ -1,0 +1,101 @@
+"""Writes what the Python code of this process is doing, when the arbiter asks for it.
+
+The handler runs in the main thread, between two instructions or in a system call that was interrupted. It imports nothing and
+takes no lock that the interrupted code may hold.
+"""
+
+import gc
+import linecache
+import os
+import signal
+import sys
+import threading
+
+END = b"\x04"
+
+
+def install(number, descriptor, more):
+    """Has signal `number` write a report to `descriptor`; `more` writes what this worker's class adds, or is None."""
+
+    def handle(_number, frame):
+        try:
+            put(descriptor, report(frame, more))
+        except BaseException as error:  # Whatever it is, it is not the interrupted code's.
+            put(descriptor, f"The report broke off: {error!r}\n")
+        finally:
+            os.write(descriptor, END)
+
+    signal.signal(number, handle)
+
+
+def put(descriptor, text):
+    data = text.encode("utf-8", "backslashreplace")
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def report(interrupted, more):
+    parts = more(interrupted) if more else threads(interrupted)
+    return "\n".join([*parts, *tasks(), *greenlets()])
+
+
+def threads(interrupted):
+    # Without threading's lock, and without its idea of who we are, which a monkey-patched one has not.
+    names = {ident: thread.name for ident, thread in list(threading._active.items())}
+    here = sys._getframe()
+    for ident, frame in sys._current_frames().items():
+        if frame is here:
+            frame = interrupted
+        yield f"Thread {names.get(ident, hex(ident))} (most recent call last):\n{stack(frame)}"
+
+
+def stack(frame):
+    lines = []
+    while frame is not None:
+        lines.append(line(frame))
+        frame = frame.f_back
+    return "".join(reversed(lines))
+
+
+def line(frame):
+    code, number = frame.f_code, frame.f_lineno or 0
+    text = linecache.getline(code.co_filename, number, frame.f_globals).strip()
+    return f'  File "{code.co_filename}", line {number}, in {code.co_qualname}\n' + (f"    {text}\n" if text else "")
+
+
+def tasks():
+    """The tasks of the event loop that runs in this thread."""
+    asyncio = sys.modules.get("asyncio")
+    loop = asyncio and asyncio._get_running_loop()
+    if loop is None:
+        return
+    current = asyncio.current_task(loop)
+    for task in asyncio.all_tasks(loop):
+        state = "running" if task is current else "waiting"
+        yield f"Task {task.get_name()} ({state}, most recent call last):\n{''.join(awaits(task.get_coro()))}"
+
+
+def awaits(coroutine):
+    """The frames of a coroutine, and of what it waits for."""
+    for _ in range(100):
+        if coroutine is None:
+            return
+        for prefix in ("cr", "gi", "ag"):
+            frame = getattr(coroutine, f"{prefix}_frame", None)
+            if frame is not None:
+                yield line(frame)
+                break
+        waits = (getattr(coroutine, name, None) for name in ("cr_await", "gi_yieldfrom", "ag_await"))
+        coroutine = next((found for found in waits if found is not None), None)
+
+
+def greenlets():
+    """The greenlets of gevent and eventlet that wait."""
+    module = sys.modules.get("greenlet")
+    if module is None:
+        return
+    # By their types: to ask an object for its class may call code of the application's.
+    for found in [thing for thing in gc.get_objects() if issubclass(type(thing), module.greenlet)]:
+        frame = found.gr_frame
+        if frame is not None and found is not module.getcurrent():
+            yield f"Greenlet {hex(id(found))} (waiting, most recent call last):\n{stack(frame)}"

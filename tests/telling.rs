@@ -1,0 +1,169 @@
+//! Where else the logs and metrics go: JSON, syslog, StatsD; and what `ps` shows.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use rgunicorn_harness::{Builder, Server, on_every_class};
+use serde_json::Value;
+
+fn build(class: &str) -> Builder {
+    Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-k", class, "promises:raw"])
+}
+
+/// A socket that datagrams are sent to, and its address.
+fn receiver() -> (UdpSocket, String) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    (socket, address)
+}
+
+/// Receives until all of `wanted` have come, in whatever order; a text ends where one of them does.
+fn receive_all(socket: &UdpSocket, wanted: &[&str]) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    let mut buffer = vec![0; 65536];
+    while !wanted.iter().all(|part| texts.iter().any(|text| text.contains(part))) {
+        let length = socket.recv(&mut buffer).unwrap_or_else(|error| {
+            panic!("{error} while waiting for {wanted:?}; there were {texts:#?}");
+        });
+        texts.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+    }
+    texts
+}
+
+on_every_class! {
+    fn both_logs_are_json_if_wanted(class: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("access");
+        let server = build(class).args(["--access-log-json", "--error-log-json", "--access-log-skip", "/pid"])
+            .args(["--access-logfile"]).args([&file]).start();
+        server.connect().get("/pid");
+        server.connect().send(
+            "GET /hello%20you?a=\"b\" HTTP/1.1\r\nHost: t\r\nUser-Agent: a \"quoted\" one\r\nConnection: close\r\n\r\n")
+            .response();
+        let read = || std::fs::read_to_string(&file).unwrap_or_default();
+        server.wait_until("the access line", || read().ends_with('\n'));
+        let lines = read();
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+        let line: Value = serde_json::from_str(&lines).unwrap();
+        for (name, value) in [
+            ("method", "GET"), ("path", "/hello%20you"), ("query", "a=\"b\""), ("protocol", "HTTP/1.1"),
+            ("user_agent", "a \"quoted\" one"), ("remote_addr", "127.0.0.1"),
+        ] {
+            assert_eq!(line[name], value, "{line}");
+        }
+        assert_eq!((&line["status"], line["bytes"].as_u64().unwrap() > 0), (&200.into(), true), "{line}");
+        assert!(line["seconds"].as_f64().unwrap() < 20.0, "{line}");
+        server.connect().get("/fail-early");
+        server.wait_for_log("Error handling request");
+        let log = server.log();
+        // A library may write to standard error by itself.
+        let messages: Vec<Value> = log.lines().filter(|line| line.starts_with(['{', '['])).map(|line| serde_json::from_str(line).unwrap_or_else(|error| {
+            panic!("{error}: {line}");
+        })).collect();
+        let failure = messages.iter().find(|it| it["message"].as_str().unwrap().contains("Error handling request"));
+        let failure = failure.unwrap();
+        assert_eq!(failure["level"], "error");
+        assert!(failure["message"].as_str().unwrap().contains("\nTraceback"), "{failure}");
+        assert!(messages.iter().any(|it| it["level"] == "info" && it["pid"] == server.pid()), "{log}");
+    }
+
+    fn statsd_is_told_as_by_gunicorn(class: &str) {
+        let (socket, address) = receiver();
+        let server = build(class)
+            .args(["--statsd-host", &address, "--statsd-prefix", "shop", "--dogstatsd-tags", "env:test"]).start();
+        assert_eq!(server.connect().get("/status?line=404%20Nowhere").status, 404);
+        assert_eq!(server.connect().get("/fail-early").status, 500);
+        let texts = receive_all(&socket, &[
+            "shop.gunicorn.request.status.404:1|c|@1.0|#env:test",
+            "shop.gunicorn.request.status.500:1|c|@1.0|#env:test",
+            "shop.gunicorn.requests:1|c|@1.0|#env:test",
+            "shop.gunicorn.request.duration:",
+            "shop.gunicorn.log.error:1|c|@1.0|#env:test",
+            "shop.gunicorn.workers:1|g|#env:test",
+        ]);
+        assert!(texts.iter().flat_map(|text| text.lines()).all(|line| line.ends_with("|#env:test")), "{texts:#?}");
+        assert!(!texts.iter().any(|text| text.contains("backlog")), "{texts:#?}");
+    }
+}
+
+#[test]
+fn the_backlog_is_a_gauge_if_wanted() {
+    let (socket, address) = receiver();
+    let _server = build("event").args(["--statsd-host", &address, "--enable-backlog-metric"]).start();
+    receive_all(&socket, &["gunicorn.backlog:0|g"]);
+}
+
+#[test]
+fn both_logs_go_to_syslog_if_wanted() {
+    let (socket, address) = receiver();
+    let server = build("event")
+        .args(["--log-syslog", "--log-syslog-to", &format!("udp://{address}")])
+        .args(["--log-syslog-prefix", "shop", "--log-syslog-facility", "local3", "--access-log-skip", "/pid"])
+        .start();
+    server.connect().get("/pid");
+    server.connect().get("/lines?of=text");
+    let texts = receive_all(&socket, &["Booting worker with pid", "GET /lines?of=text"]);
+    // local3 is 19, info 6.
+    let error = format!("<158>gunicorn.shop.error: [{}] Starting rgunicorn", server.pid());
+    assert!(texts.iter().any(|text| text.starts_with(&error) && text.ends_with('\0')), "{texts:#?}");
+    let access = format!("<158>gunicorn.shop.access: [{}] 127.0.0.1", server.workers()[0]);
+    assert!(texts.iter().any(|text| text.starts_with(&access)), "{texts:#?}");
+    assert!(!texts.iter().any(|text| text.contains("/pid HTTP")), "{texts:#?}");
+}
+
+#[test]
+fn the_access_log_is_kept_out_of_syslog_if_wanted() {
+    let (socket, address) = receiver();
+    let mut server = build("event")
+        .args(["--log-syslog", "--log-syslog-to", &format!("udp://{address}")])
+        .args(["--disable-redirect-access-to-syslog"])
+        .start();
+    server.connect().get("/lines?of=text");
+    server.signal(Signal::SIGTERM);
+    server.wait();
+    let texts = receive_all(&socket, &["Shutting down: Master"]);
+    assert!(!texts.iter().any(|text| text.contains("/lines")), "{texts:#?}");
+}
+
+#[test]
+fn what_can_not_be_reached_is_said_at_the_start() {
+    for (arguments, problem) in [
+        (
+            vec!["--log-syslog", "--log-syslog-to", "unix:///nowhere/log"],
+            "syslog_addr: \"unix:///nowhere/log\": ",
+        ),
+        (
+            vec!["--log-syslog", "--log-syslog-facility", "nobody"],
+            "syslog_facility: \"nobody\" is no facility",
+        ),
+        (vec!["--statsd-host", "localhost"], "statsd_host: \"localhost\": an address is HOST:PORT"),
+    ] {
+        let (status, _, log) = build("event").args(arguments).run();
+        assert_eq!(status, Some(1), "{log}");
+        assert!(log.contains(problem), "{log}");
+    }
+}
+
+#[test]
+fn titles_say_the_state() {
+    let server = build("event").args(["-n", "shop"]).start();
+    let worker = server.wait_for_workers(1)[0];
+    let title = |pid: i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).trim_end_matches('\0').to_owned()
+    };
+    server.wait_until("a worker's title", || title(worker) == "rgunicorn: worker [shop]");
+    assert_eq!(title(server.pid()), "rgunicorn: arbiter [shop]");
+    let mut client = server.connect();
+    client.send("GET /stream?n=50&pause=0.1 HTTP/1.1\r\nHost: t\r\n\r\n");
+    client.read_some().unwrap();
+    server.signal(Signal::SIGTERM);
+    server.wait_until("titles of those that stop", || {
+        title(server.pid()) == "rgunicorn: arbiter [shop] (stopping)"
+            && title(worker) == "rgunicorn: worker [shop] (stopping)"
+    });
+}
