@@ -56,6 +56,11 @@ with_and_without_gunicorn! {
         let settings = get(&server, "/settings");
         assert_eq!(settings, "(['127.0.0.1:0'], 1, 20, 10.0, {'A': 'b=c'}, 'it', '-')");
         assert_eq!(get(&server, "/gunicorn").starts_with("<rgunicorn>/"), !installed);
+        let worker = get(&server, "/");
+        for signal in [Signal::SIGHUP, Signal::SIGUSR2, Signal::SIGWINCH] {
+            kill(Pid::from_raw(worker.parse().unwrap()), signal).unwrap();
+        }
+        assert_eq!(get(&server, "/"), worker, "these are the arbiter's signals");
     }
 
     fn it_is_reloaded_recycled_and_stopped(path: Option<PathBuf>) {
@@ -113,6 +118,20 @@ with_and_without_gunicorn! {
         for hook in ["post_worker_init", "worker_int", "worker_exit"] {
             assert_eq!(log.matches(&format!("{hook}: Plain")).count(), 1, "{hook}: {log}");
         }
+    }
+
+    fn a_program_with_a_server_in_it_is_served(path: Option<PathBuf>) {
+        let program = |variable: Option<(&str, &str)>| {
+            let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-c", "program:embedded.py", "-k", "event"]);
+            let server = path.iter().fold(server, |server, path| server.env("PYTHONPATH", path.clone()));
+            variable.iter().fold(server, |server, (name, value)| server.env(name, *value))
+        };
+        let server = program(None).start();
+        server.wait_for_workers(2);
+        assert_eq!(get(&server, "/"), "__main__ embedded True");
+        server.wait_for_log("a worker of the program's");
+        let (code, _, error) = program(Some(("FORGET", "1"))).run();
+        assert!(code == Some(1) && error.contains("has started no server"), "{error}");
     }
 
     fn uvicorns_own_class_serves(path: Option<PathBuf>) {

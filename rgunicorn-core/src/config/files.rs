@@ -50,6 +50,9 @@ pub fn python_location(config: &Config, directory: &Path) -> Option<PythonLocati
 
 fn locate(named: Option<&str>, directory: &Path, warnings: &mut Vec<String>) -> Option<PythonLocation> {
     let Some(named) = named else { return default_file(directory, warnings).map(PythonLocation::File) };
+    if let Some(program) = named.strip_prefix("program:") {
+        return Some(PythonLocation::Program(directory.join(program)));
+    }
     Some(match named.strip_prefix("python:") {
         Some(module) => PythonLocation::Module(module.to_string()),
         None => PythonLocation::File(directory.join(named.strip_prefix("file:").unwrap_or(named))),

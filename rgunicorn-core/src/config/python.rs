@@ -15,6 +15,8 @@ pub enum PythonLocation {
     File(PathBuf),
     /// A module to be imported (`-c python:module`).
     Module(String),
+    /// A program that has a server in it, by gunicorn's `BaseApplication` (`-c program:path`); its path absolute.
+    Program(PathBuf),
 }
 
 impl fmt::Display for PythonLocation {
@@ -22,6 +24,7 @@ impl fmt::Display for PythonLocation {
         match self {
             PythonLocation::File(path) => write!(f, "{}", path.display()),
             PythonLocation::Module(name) => write!(f, "python:{name}"),
+            PythonLocation::Program(path) => write!(f, "program:{}", path.display()),
         }
     }
 }
@@ -70,6 +73,7 @@ impl PythonConfig for NoPython {
 pub(super) fn origin(location: &PythonLocation, text: Option<&str>, name: &str) -> Origin {
     match location {
         PythonLocation::Module(module) => Origin::Module(module.clone()),
+        PythonLocation::Program(path) => Origin::File { path: path.clone(), line: None },
         PythonLocation::File(path) => {
             Origin::File { path: path.clone(), line: text.and_then(|text| line_of(text, name)) }
         }

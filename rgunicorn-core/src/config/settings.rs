@@ -28,7 +28,8 @@ fn secure_scheme_headers() -> Vec<(String, String)> {
 settings! {
     "Config File" {
         /// The configuration file: a path, `file:PATH`, or `python:MODULE` for a module on the path; a name
-        /// that ends in `.toml` is TOML, any other is Python. Without it `./gunicorn.conf.py` is read, or
+        /// that ends in `.toml` is TOML, any other is Python. `program:PATH` is a Python program that has a server
+        /// in it, by a subclass of gunicorn's `BaseApplication`: its settings and its application are taken. Without it `./gunicorn.conf.py` is read, or
         /// else `./rgunicorn.toml`.
         config: String as Text = "./gunicorn.conf.py".into(), ["-c", "--config"] CONFIG, Implemented;
         /// The application, as `module:attribute` or `module:factory()`; one named on the command line goes

@@ -185,6 +185,23 @@ pub fn chain_abort() -> io::Result<()> {
     Ok(())
 }
 
+/// Has a signal that would end this process do nothing, unless the process has a handler of its own for it.
+///
+/// # Errors
+/// None that can happen on Linux.
+pub fn spare(signal: Signal) -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK;
+    let spared = SigAction::new(SigHandler::Handler(nothing), flags, SigSet::empty());
+    // SAFETY: the handler does nothing.
+    let before = unsafe { sigaction(signal, &spared) }?;
+    if !matches!(before.handler(), SigHandler::SigDfl) {
+        // SAFETY: the handler was in place before.
+        unsafe { sigaction(signal, &before) }?;
+    }
+    Ok(())
+}
+
 /// Answers what was there before.
 fn install_abort() -> io::Result<SigAction> {
     // Without SA_ONSTACK: the action raises a signal of its own, whose handler then has the alternative stack to itself.

@@ -131,6 +131,10 @@ impl Control {
     /// None that can happen on Linux.
     pub fn hand_over(mut self) -> io::Result<()> {
         signals::chain_abort()?;
+        // Gunicorn's workers are ended by these. They mean something to the arbiter, and get to workers by mistake.
+        for signal in [Signal::SIGHUP, Signal::SIGUSR2] {
+            signals::spare(signal)?;
+        }
         die_with_parent(Some(Signal::SIGTERM));
         // The arbiter may have died before that.
         match self.poll() {

@@ -11,12 +11,12 @@ import types
 DEPTH = 16  # deeper than any setting, and an end for lists that hold themselves
 
 
-def evaluate(file, module, output):
-    """Executes the file, or imports the module; writes the outcome, as JSON, to the descriptor."""
+def evaluate(function, place, output):
+    """Executes the file, or what else is at the place; writes the outcome, as JSON, to the descriptor."""
     before = dict(os.environ)
     outcome = {}
     try:
-        space = execute(file) if module is None else imported(module)
+        space = globals()[function](place)
     except SystemExit as end:
         outcome["error"] = f"it called sys.exit({'' if end.code is None else repr(end.code)})"
     except BaseException as error:
@@ -58,6 +58,20 @@ def reimported(name):
     if known is not None:
         return vars(importlib.reload(known))
     return imported(name)
+
+
+def programmed(path):
+    """The settings that a program with a server in it gives it, and that program as the application."""
+    import _rgunicorn
+
+    cfg = _rgunicorn.run_program(path).cfg
+    defaults = type(cfg)().settings
+    changed = {
+        name: setting.get()
+        for name, setting in cfg.settings.items()
+        if name in defaults and setting.get() != defaults[name].get()
+    }
+    return changed | {"wsgi_app": f"program:{path}"}
 
 
 def shown(error):

@@ -89,14 +89,15 @@ pub(super) fn helper(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
 /// The child's part: executes the file, and writes the outcome to the pipe.
 fn run(location: &PythonLocation, directory: &Path, environment: Option<&Environment>, pipe: &OwnedFd) {
     let startup = Startup { argv: env::args_os().collect(), path: vec![directory.to_path_buf()] };
-    let (file, module) = match location {
-        PythonLocation::File(path) => (Some(path.as_os_str()), None),
-        PythonLocation::Module(name) => (None, Some(name.as_str())),
+    let (function, place) = match location {
+        PythonLocation::File(path) => ("execute", path.as_os_str()),
+        PythonLocation::Module(name) => ("imported", name.as_ref()),
+        PythonLocation::Program(path) => ("programmed", path.as_os_str()),
     };
     let failed = match interpreter::start(environment, &startup) {
         Ok(()) => Python::attach(|py| {
             helper(py)
-                .and_then(|helper| helper.getattr("evaluate")?.call1((file, module, pipe.as_raw_fd())))
+                .and_then(|helper| helper.getattr("evaluate")?.call1((function, place, pipe.as_raw_fd())))
                 .err()
                 .map(|error| failure::report(py, &error))
         }),

@@ -56,6 +56,10 @@ def find_paste(uri, conf):
 
 
 def find(text):
+    if text.startswith("program:"):
+        import _rgunicorn
+
+        return _rgunicorn.run_program(text.removeprefix("program:")).wsgi()
     module_name, colon, target = text.partition(":")
     names, call = parse(target if colon else "application")
     module = import_module(module_name, target or "application")

@@ -67,7 +67,7 @@ impl PythonConfig for World {
     fn evaluate(&self, location: &PythonLocation, directory: &Path) -> Result<Evaluation, ConfigError> {
         assert_eq!(directory, self.directory.path());
         match location {
-            PythonLocation::File(path) => assert!(path.is_file()),
+            PythonLocation::File(path) | PythonLocation::Program(path) => assert!(path.is_file()),
             PythonLocation::Module(name) => assert_eq!(name, "settings.production"),
         }
         Ok(Evaluation { settings: self.python.clone(), environment: self.environment.clone() })

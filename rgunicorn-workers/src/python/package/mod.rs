@@ -51,6 +51,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     server.add_function(wrap_pyfunction!(log, &server)?)?;
     server.add_function(wrap_pyfunction!(reopen_logs, &server)?)?;
     server.add_function(wrap_pyfunction!(import_app, &server)?)?;
+    server.add_function(wrap_pyfunction!(run_program, &server)?)?;
     modules.set_item("_rgunicorn", server)?;
     let sources = PyDict::new(py);
     for (name, source, is_package) in SOURCES {
@@ -146,6 +147,12 @@ fn log(level: u32, text: &str) {
 #[pyfunction]
 fn reopen_logs() {
     rgunicorn_core::log::reopen();
+}
+
+/// Runs a program that has a server in it, up to the point where that would start; what it would serve.
+#[pyfunction]
+fn run_program<'py>(py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyAny>> {
+    load::helper(py, include_str!("program.py"), "rgunicorn_program")?.getattr("run")?.call1((path,))
 }
 
 /// The application that `text` names.

@@ -203,6 +203,7 @@ fn execute<'py>(py: Python<'py>, location: &PythonLocation) -> PyResult<Bound<'p
     match location {
         PythonLocation::File(path) => helper.call_method1("execute", (path.as_os_str(),)),
         PythonLocation::Module(name) => helper.call_method1("reimported", (name,)),
+        PythonLocation::Program(path) => helper.call_method1("programmed", (path.as_os_str(),)),
     }
 }
 

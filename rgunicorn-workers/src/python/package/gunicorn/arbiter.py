@@ -11,6 +11,4 @@ class Arbiter:
         self.cfg = app.cfg
 
     def run(self):
-        import _rgunicorn
-
-        _rgunicorn.run_application(self.app)
+        raise RuntimeError("a server runs already: a program that has one in it is started by `rgunicorn -c program:PATH`")
