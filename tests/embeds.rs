@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rgunicorn_harness::{Server, examples, repository};
@@ -42,6 +43,36 @@ fn an_application_in_rust_with_no_python_in_the_process() {
         now.len() == 2 && now.iter().all(|pid| !old.contains(pid))
     });
     assert_eq!(server.connect().get("/").status, 200);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn an_application_in_rust_that_blocks_as_it_likes() {
+    let binary = build("rgunicorn-example-coroutines", "coroutines");
+    let mut server = Server::build(&binary.to_string_lossy()).no_bind().args(["127.0.0.1:0"]).start();
+    let worker = server.wait_for_workers(1)[0];
+    let maps = std::fs::read_to_string(format!("/proc/{worker}/maps")).expect("the worker lives");
+    assert!(!maps.contains("python"), "{maps}");
+    let ask_all = |target: &str| {
+        let start = Instant::now();
+        let mut clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send(format!("GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", server.port()));
+        }
+        let texts: Vec<_> = clients.iter_mut().map(|client| client.response().text()).collect();
+        (texts, start.elapsed())
+    };
+    let (slept, took) = ask_all("/sleep");
+    assert!(slept.iter().all(|text| text == "slept\n") && took < Duration::from_secs(30), "{took:?}");
+    let (mut counts, _) = ask_all("/lock");
+    counts.sort_by_key(|text| text.trim().parse().unwrap_or(0));
+    assert_eq!(counts, (1..=100).map(|n| format!("{n}\n")).collect::<Vec<_>>());
+    let (again, _) = ask_all("/again");
+    assert!(again.iter().all(|text| *text == format!("Hello from process {worker}\n")), "{again:?}");
+    // All of it on one thread; the other looks on.
+    let threads = std::fs::read_dir(format!("/proc/{worker}/task")).map_or(0, Iterator::count);
+    assert_eq!(threads, 2);
     server.signal(Signal::SIGTERM);
     assert_eq!(server.wait().code(), Some(0));
 }

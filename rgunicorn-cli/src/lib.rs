@@ -131,6 +131,10 @@ impl Cli {
         }
         let class = self.registry.pick(&config)?;
         class.check(&config)?;
+        if !config.request_timeout.is_zero() && !class.ends_requests() {
+            let why = format!("class {} can't end a request; class coro can", class.name());
+            return Err(ConfigError::setting("request_timeout", why));
+        }
         self.hooks.check(&config)?;
         Ok((config, class))
     }

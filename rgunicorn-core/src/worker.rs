@@ -28,6 +28,11 @@ pub trait WorkerClass: Send + Sync {
     /// The name that `-k` knows it by.
     fn name(&self) -> &str;
 
+    /// Whether it can end a request that has had its `request_timeout`; with a class that can't, the setting is refused.
+    fn ends_requests(&self) -> bool {
+        false
+    }
+
     /// Other names that `-k` knows it by.
     fn aliases(&self) -> &[&str] {
         &[]

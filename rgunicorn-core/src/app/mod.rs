@@ -93,6 +93,12 @@ pub enum AppError {
         /// What is logged.
         report: String,
     },
+    /// It took longer than it may; the client gets a 504 if nothing was sent yet.
+    #[error("{report}")]
+    TimedOut {
+        /// What is logged: where it was.
+        report: String,
+    },
     /// The client went away; nothing is wrong with the application.
     #[error("the client disconnected")]
     Disconnected,

@@ -516,8 +516,8 @@ impl Response {
         let _ = self.send(&refusal.body());
     }
 
-    /// The application failed: a 500 if nothing was sent, else nothing more of this response. The connection ends.
-    pub(crate) fn fail(&mut self) {
+    /// The application failed: `refusal` if nothing was sent, else nothing more of this response. The connection ends.
+    pub(crate) fn fail(&mut self, refusal: &dyn Fn() -> Refusal) {
         self.body = None;
         if self.head_sent() {
             // What was produced goes out as far as the client takes it: responses to earlier requests may be part of it.
@@ -526,7 +526,7 @@ impl Response {
             self.output.clear();
             return;
         }
-        self.refuse(&Refusal::internal_error(""));
+        self.refuse(&refusal());
     }
 
     /// Whether the connection can serve another request after this response.

@@ -383,6 +383,14 @@ settings! {
         /// How many seconds the server serves on after SIGTERM before it stops, while `health_path` answers 503: as long as
         /// it takes until nobody sends new clients here.
         stop_delay: Duration as Seconds = Duration::ZERO, ["--stop-delay"] SECONDS, Implemented;
+        /// How many seconds the application has for a request; then an exception is raised in it, and the client gets a 504 if
+        /// nothing was sent. 0 is no limit. Class `coro` alone.
+        request_timeout: Duration as Seconds = Duration::ZERO, ["--request-timeout"] SECONDS, Implemented;
+        /// A request that keeps all others of its worker waiting for this many seconds, by a call that doesn't let go of Python's
+        /// lock, is logged with its traceback, once for each place in the code; 0 looks for none. Class `coro`.
+        loop_lag: Duration as Seconds = Duration::from_millis(500), ["--loop-lag"] SECONDS, Implemented;
+        /// How much address space the stack of a request has; memory is taken as it is used. Class `coro`.
+        coro_stack: u64 as Bytes = 4 << 20, ["--coro-stack"] BYTES, Implemented;
         /// The largest request body in bytes, answered with 413 beyond; 0 is no limit.
         limit_request_body: u64 as Whole = 0, ["--limit-request-body"] BYTES, Implemented;
         /// How many bytes of a request body are kept in memory; a larger one goes to an unlinked temporary

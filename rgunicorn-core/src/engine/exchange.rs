@@ -6,6 +6,7 @@ use super::connection::{Connection, Phase};
 use super::output::Flushed;
 use super::upload::Failure;
 use crate::app::{AppError, Application, Broken, Progress, Response, ResponseError};
+use crate::http::Refusal;
 
 /// Something that only the application can get on with: a request to answer, a body to pull, or the remains of a
 /// response whose client is gone. Taken by [`Engine::next`](super::Engine::next), advanced wherever the worker class
@@ -191,15 +192,23 @@ pub(super) fn fail(connection: &mut Connection, error: AppError) -> Result<(), i
     }
     match &error {
         AppError::Disconnected => tracing::debug!("Ignoring a client that went away"),
-        AppError::Failed { report } | AppError::Exit { report, .. } => {
+        AppError::Failed { report } | AppError::Exit { report, .. } | AppError::TimedOut { report } => {
             let (method, target) =
                 connection.head().map_or((String::new(), String::new()), |(head, bytes)| {
                     let text = |span: crate::http::Span| String::from_utf8_lossy(span.of(bytes)).into_owned();
                     (text(head.method), text(head.target))
                 });
-            tracing::error!("Error handling request {method} {target}\n{report}");
+            match &error {
+                AppError::TimedOut { .. } => {
+                    tracing::error!("Request {method} {target} has had its request_timeout\n{report}");
+                }
+                _ => tracing::error!("Error handling request {method} {target}\n{report}"),
+            }
         }
     }
-    connection.response.fail();
+    connection.response.fail(match error {
+        AppError::TimedOut { .. } => &Refusal::gateway_timeout,
+        _ => &|| Refusal::internal_error(""),
+    });
     exit
 }

@@ -81,6 +81,12 @@ impl Refusal {
         Refusal::new(501, "Not Implemented", message)
     }
 
+    /// 504: the application took longer than it may.
+    #[cold]
+    pub fn gateway_timeout() -> Self {
+        Refusal::new(504, "Gateway Timeout", "")
+    }
+
     /// 503: no room for this request now.
     #[cold]
     pub fn unavailable(message: impl Into<String>) -> Self {

@@ -5,10 +5,11 @@
 //! is somebody who asks: a thread that looks on, every few milliseconds while the worker isn't idle, and asks only if a
 //! coroutine has run for a while and others could. An idle worker's watch sleeps.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -48,11 +49,40 @@ pub(super) struct Watch {
     alarm: TimerFd,
     /// Readable when something has come that the loop would look at.
     news: RawFd,
+    /// Who goes on.
+    running: AtomicUsize,
+    lag: Option<Lag>,
+}
+
+/// Looks for those who don't make way for so long that it is worth a line in the log.
+#[derive(Debug)]
+struct Lag {
+    most: Duration,
+    /// Where that was seen.
+    seen: Mutex<HashSet<String>>,
+}
+
+impl Lag {
+    /// With the lock, after `waited` for it. The one who had it has just let go of it: it is still where it was.
+    fn report(&self, waited: Duration, place: Option<(String, String)>) {
+        let Some((place, all)) = place else { return };
+        if self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(place) {
+            let waited = waited.as_millis();
+            tracing::warn!(
+                "A request has kept all others waiting for {waited} ms without letting go of the lock; it was here (said once \
+                 for each place):\n{all}"
+            );
+        }
+    }
 }
 
 impl Watch {
     /// Starts the thread. `news` is the scheduler's epoll instance.
-    pub(super) fn start(runtime: Arc<dyn Runtime>, news: RawFd) -> io::Result<Arc<Watch>> {
+    pub(super) fn start(
+        runtime: Arc<dyn Runtime>,
+        news: RawFd,
+        lag: Option<Duration>,
+    ) -> io::Result<Arc<Watch>> {
         let watch = Arc::new(Watch {
             begun: Instant::now(),
             turn: AtomicU64::new(0),
@@ -67,6 +97,8 @@ impl Watch {
             thread: OnceLock::new(),
             alarm: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?,
             news,
+            running: AtomicUsize::new(0),
+            lag: lag.map(|most| Lag { most, seen: Mutex::default() }),
         });
         watch.arm();
         let looking = Arc::clone(&watch);
@@ -96,12 +128,19 @@ impl Watch {
 
     /// A coroutine goes on.
     #[inline]
-    pub(super) fn turn_begins(&self, now: Instant, others: bool, due: Option<Instant>) {
+    pub(super) fn turn_begins(&self, now: Instant, others: bool, due: Option<Instant>, who: usize) {
+        self.running.store(who, Ordering::Relaxed);
         let nanoseconds = |time: Instant| time.saturating_duration_since(self.begun).as_nanos() as u64;
         self.since.store(nanoseconds(now), Ordering::Relaxed);
         self.others.store(others, Ordering::Relaxed);
         self.due.store(due.map_or(0, nanoseconds), Ordering::Relaxed);
         self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+
+    /// Others could go on, beside those who were known when this turn began.
+    #[inline]
+    pub(super) fn somebody_else_waits(&self) {
+        self.others.store(true, Ordering::Relaxed);
     }
 
     /// It waits, or is over.
@@ -151,7 +190,14 @@ impl Watch {
             let turn = self.turn.load(Ordering::Acquire);
             if turn % 2 == 1 && self.is_long() && self.somebody_waits() {
                 self.asking.store(true, Ordering::SeqCst);
-                runtime.ask(&mut || self.hold(turn));
+                let (asked, who) = (Instant::now(), self.running.load(Ordering::Relaxed));
+                runtime.ask(&mut || {
+                    let waited = asked.elapsed();
+                    if let Some(lag) = self.lag.as_ref().filter(|lag| waited >= lag.most) {
+                        lag.report(waited, runtime.place(who));
+                    }
+                    self.hold(turn);
+                });
                 self.asking.store(false, Ordering::SeqCst);
             }
             if !self.idle.load(Ordering::SeqCst) {

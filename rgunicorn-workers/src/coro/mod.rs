@@ -37,6 +37,12 @@ use rgunicorn_core::worker::{BootError, Worker, WorkerClass, WorkerContext};
 
 #[cfg(feature = "python")]
 pub(crate) use interposed::note_momentary;
+/// Whether the coroutine that runs here is to have an error raised in it, which is up to the caller then.
+#[cfg(feature = "python")]
+pub(crate) fn take_interruption() -> bool {
+    scheduler::current().is_some_and(scheduler::Coroutine::take_interruption)
+}
+
 pub use runtime::{Bare, Runtime, State};
 use worker::CoroWorker;
 
@@ -62,7 +68,15 @@ impl WorkerClass for Coro {
         let refused = |why: String| ConfigError::setting("worker_class", format!("coro can't be had: {why}"));
         interposed::check_in_force().map_err(refused)?;
         self.runtime.check().map_err(refused)?;
+        if config.coro_stack < SMALLEST_STACK {
+            let why = format!("a request needs a stack of {SMALLEST_STACK} bytes at least");
+            return Err(ConfigError::setting("coro_stack", why));
+        }
         self.loader.check(config)
+    }
+
+    fn ends_requests(&self) -> bool {
+        true
     }
 
     fn boot(&self, context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
@@ -76,8 +90,12 @@ impl std::fmt::Debug for Coro {
     }
 }
 
-/// The size of a coroutine's stack. Less than 4 MiB, and CPython 3.13 runs into its end before its own limit of recursion.
-const STACK: usize = 4 * 1024 * 1024;
+/// With less, not even an import works.
+const SMALLEST_STACK: u64 = 256 * 1024;
+
+fn stack_size(config: &Config) -> usize {
+    usize::try_from(config.coro_stack.next_multiple_of(64 * 1024)).unwrap_or(usize::MAX)
+}
 
 /// How many requests may be under way at a time: `threads`, or where that is not set as many as there may be connections.
 fn most_at_once(config: &Config) -> usize {

@@ -10,12 +10,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rgunicorn_core::app::{AppError, Application, Request, Response};
+use rgunicorn_core::config::Config;
 use rgunicorn_core::engine::Engine;
 use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::worker::{Control, Exit};
 
+use super::most_at_once;
 use super::runtime::Runtime;
-use super::scheduler::{Coroutine, Scheduler, Token, Wake, is_forked};
+use super::scheduler::{Coroutine, Scheduler, Token, Wake, current, is_forked};
 use crate::boot::Recycling;
 
 /// How many requests a runner answers before it lets the loop look for what else has become ready.
@@ -28,6 +30,8 @@ pub(super) struct Runners {
     pub(super) engine: RefCell<Engine>,
     slot: Slot,
     most: usize,
+    /// How long a request may take.
+    limit: Option<Duration>,
     /// Those that rest, the last first: its stack is the warmest.
     resting: RefCell<Vec<Token>>,
     /// How many have been called, or have let others go first, and will take what is queued.
@@ -43,7 +47,7 @@ impl Runners {
         application: Box<dyn Application>,
         engine: Engine,
         slot: Slot,
-        most: usize,
+        config: &Config,
         recycling: Recycling,
     ) -> Rc<Self> {
         Rc::new(Runners {
@@ -51,7 +55,8 @@ impl Runners {
             application,
             engine: RefCell::new(engine),
             slot,
-            most,
+            most: most_at_once(config),
+            limit: (!config.request_timeout.is_zero()).then_some(config.request_timeout),
             resting: RefCell::default(),
             coming: Cell::new(0),
             recycling,
@@ -143,10 +148,20 @@ impl Runners {
     /// Answers requests. Whether there are more, to be taken after others have had their turn.
     fn run(&self, me: &Coroutine, runtime: &dyn Runtime) -> bool {
         for _ in 0..TURN {
-            let next = self.engine.borrow_mut().next();
+            let (next, others) = {
+                let mut engine = self.engine.borrow_mut();
+                (engine.next(), engine.queued() > 0)
+            };
             let Some(mut exchange) = next else { return false };
+            if others {
+                self.scheduler.somebody_waits();
+            }
             me.set_cooperative(true);
+            if let Some(limit) = self.limit {
+                me.begin_limit(limit);
+            }
             let advanced = exchange.advance(&InCoroutine(&*self.application));
+            me.end_limit();
             me.set_cooperative(runtime.has_lock());
             let answered = {
                 let mut engine = self.engine.borrow_mut();
@@ -185,11 +200,23 @@ struct InCoroutine<'a>(&'a dyn Application);
 
 impl Application for InCoroutine<'_> {
     fn call(&self, request: Request<'_>, response: &mut Response) -> Result<(), AppError> {
+        if request.header("upgrade").is_some() {
+            // A connection of its own may last.
+            current().inspect(|me| me.lift_limit());
+        }
         let result = self.0.call(request, response);
         if is_forked() {
             leave_child(&result);
         }
-        result
+        let (hit, raised) = current().map_or((false, false), Coroutine::limit_was_hit);
+        match result {
+            Err(AppError::Failed { report }) if hit => Err(AppError::TimedOut { report }),
+            // It has made an answer of what it took for the failure of a call.
+            Ok(()) if hit && !raised && !response.head_sent() => Err(AppError::TimedOut {
+                report: "It has answered, after a call of it was interrupted".to_string(),
+            }),
+            result => result,
+        }
     }
 }
 

@@ -82,8 +82,37 @@ pub trait Runtime: Send + Sync {
         let _ = hold;
     }
 
-    /// A request is over: makes the state as good as new, or another take its place, which `becomes` is told right before
-    /// it does.
+    /// Requests will have a [limit](Runtime::interrupt). Called after [`start`](Runtime::start), with the lock.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn prepare_limits(&self) -> Result<(), BootError> {
+        Ok(())
+    }
+
+    /// A request has had its time, and is not where a call of the C library waits: has an error raised in it when it
+    /// goes on. Called outside of coroutines, without the lock. `identity` is what its coroutine passes for as a thread.
+    fn interrupt(&self, identity: usize) {
+        let _ = identity;
+    }
+
+    /// The same, in the coroutine, without the lock, where a call that waited is about to answer `EINTR`: the caller will
+    /// look for signals, and finds that it is the process's first thread, where they are handled.
+    fn signal(&self) {}
+
+    /// The request is over, with the lock: whatever was to be raised in it is not, if it has not been yet.
+    fn spare(&self, identity: usize) {
+        let _ = identity;
+    }
+
+    /// Where a coroutine is in its program: the innermost place, and all of it as text. With the lock, in any thread.
+    fn place(&self, identity: usize) -> Option<(String, String)> {
+        let _ = identity;
+        None
+    }
+
+    /// A request is over: makes the state as good as new, or another take its place, which `becomes` is told before
+    /// and after it does.
     fn renew(&self, state: State, becomes: &dyn Fn(State)) {
         let _ = (state, becomes);
     }

@@ -27,6 +27,9 @@ const ENGINE: u32 = 0;
 /// stay together.
 const BATCH: usize = 16;
 
+/// How long the application's handlers of signals may have to wait while the loop never does.
+const HEED: Duration = Duration::from_millis(50);
+
 /// A worker whose requests run in coroutines.
 pub(super) struct CoroWorker {
     context: WorkerContext,
@@ -36,6 +39,8 @@ pub(super) struct CoroWorker {
     _engine: OwnedFd,
     /// When a graceful stop ends, whatever is still held.
     leave_by: Option<Instant>,
+    /// When signals of the application's were last looked for.
+    heeded: Instant,
 }
 
 impl CoroWorker {
@@ -49,8 +54,12 @@ impl CoroWorker {
         let most = most_at_once(&context.config);
         let (application, engine) = boot::boot(&mut context, loader, config, most)?;
         runtime.start()?;
+        if !context.config.request_timeout.is_zero() {
+            runtime.prepare_limits()?;
+        }
         engine.wake_on(context.control.descriptor()).map_err(|error| failed("watch for signals", error))?;
-        let scheduler = Scheduler::new(runtime, super::STACK)
+        let lag = Some(context.config.loop_lag).filter(|lag| !lag.is_zero());
+        let scheduler = Scheduler::new(runtime, super::stack_size(&context.config), lag)
             .map_err(|error| failed("make the scheduler of coroutines", error))?;
         let descriptor = engine.descriptor().map_err(|error| failed("watch the engine", error))?;
         scheduler.watch(descriptor.as_raw_fd(), ENGINE).map_err(|error| failed("watch the engine", error))?;
@@ -59,10 +68,17 @@ impl CoroWorker {
             application,
             engine,
             context.slot.clone(),
-            most,
+            &context.config,
             Recycling::new(&context),
         );
-        Ok(CoroWorker { context, scheduler, runners, _engine: descriptor, leave_by: None })
+        Ok(CoroWorker {
+            context,
+            scheduler,
+            runners,
+            _engine: descriptor,
+            leave_by: None,
+            heeded: Instant::now(),
+        })
     }
 
     /// The loop, without the application's lock.
@@ -91,18 +107,36 @@ impl CoroWorker {
     fn wait(&mut self) -> Result<(), WorkerError> {
         let news = self.turn()?;
         if news || self.scheduler.has_ready() || self.runners.has_work() {
+            if self.heeded.elapsed() >= HEED {
+                self.heed();
+            }
             self.scheduler.poll(Some(Duration::ZERO))?;
             return Ok(());
         }
-        if let Err(AppError::Exit { code, report }) = self.scheduler.runtime().heed() {
-            tracing::error!("The application ends its worker\n{report}");
-            self.runners.end_for(Exit::Application(code));
+        if !self.heed() {
             return Ok(());
         }
         let most = self.runners.until_next_turn(self.longest_wait());
         self.scheduler.poll(most)?;
         self.turn()?;
         Ok(())
+    }
+
+    /// Runs the application's handlers of signals, in the first thread; false if that ends the worker.
+    fn heed(&mut self) -> bool {
+        self.heeded = Instant::now();
+        if self.scheduler.is_posing() {
+            // Whoever passes for this thread has one to handle.
+            return true;
+        }
+        match self.scheduler.runtime().heed() {
+            Err(AppError::Exit { code, report }) => {
+                tracing::error!("The application ends its worker\n{report}");
+                self.runners.end_for(Exit::Application(code));
+                false
+            }
+            _ => true,
+        }
     }
 
     /// A turn of the engine, without waiting. Whether it came to anything.

@@ -8,6 +8,9 @@
 //! - **Threads' own values**: what a request leaves in a `threading.local` must not be there for the next. Where one was
 //!   used, which shows in the thread state, the coroutine gets a new state after the request.
 
+mod limits;
+pub mod stacks;
+
 use std::cell::Cell;
 use std::ffi::{CStr, c_uint, c_void};
 use std::ptr;
@@ -136,8 +139,12 @@ fn check_version(version: PythonVersion) -> Result<(), String> {
     ))
 }
 
+/// Marks a state that has not run yet: CPython (from 3.12 on) claims the key for it when it does, and insists that nobody
+/// else has.
+const FRESH: State = 1;
+
 fn pointer(state: State) -> *mut PyThreadState {
-    ptr::with_exposed_provenance_mut(state)
+    ptr::with_exposed_provenance_mut(state & !FRESH)
 }
 
 impl Runtime for Coroutines {
@@ -176,13 +183,16 @@ impl Runtime for Coroutines {
     }
 
     fn begin(&self) -> Result<State, BootError> {
+        // From CPython 3.12 on a state claims the key when it first runs, and would take it from another's, which would claim
+        // it again in its turn.
+        self.set_key(ptr::null_mut());
         let state = self.new_state();
         if state.is_null() {
             return Err(BootError::Boot("no memory for a thread state".to_string()));
         }
-        self.set_key(state);
         // SAFETY: a new state, which no other thread or coroutine uses.
         unsafe { ffi::PyEval_RestoreThread(state) };
+        self.set_key(state);
         Ok(state.expose_provenance())
     }
 
@@ -198,7 +208,9 @@ impl Runtime for Coroutines {
 
     #[inline]
     fn switched_to(&self, state: State) {
-        if state != 0 {
+        if state & FRESH != 0 {
+            self.set_key(ptr::null_mut());
+        } else if state != 0 {
             self.set_key(pointer(state));
         }
     }
@@ -222,10 +234,36 @@ impl Runtime for Coroutines {
             // SAFETY: the state is this thread's own, and no other's.
             unsafe {
                 ffi::PyEval_RestoreThread(MINE.get());
+                // CPython 3.11 doesn't do it.
+                self.set_key(MINE.get());
                 hold();
                 ffi::PyEval_SaveThread();
             }
         }
+    }
+
+    fn prepare_limits(&self) -> Result<(), BootError> {
+        Python::attach(limits::prepare).map_err(|error| BootError::Boot(error.to_string()))
+    }
+
+    fn interrupt(&self, identity: usize) {
+        self.hold();
+        // SAFETY: just taken.
+        limits::raise_in(unsafe { Python::assume_attached() }, identity);
+        self.release();
+    }
+
+    fn signal(&self) {
+        limits::signal();
+    }
+
+    fn spare(&self, identity: usize) {
+        limits::spare(identity);
+    }
+
+    fn place(&self, identity: usize) -> Option<(String, String)> {
+        // In any thread, also one whose own state was made by ask().
+        Python::attach(|py| stacks::place(py, identity))
     }
 
     fn renew(&self, state: State, becomes: &dyn Fn(State)) {
@@ -238,15 +276,18 @@ impl Runtime for Coroutines {
         if new.is_null() {
             return;
         }
-        // SAFETY: the state is current, and this coroutine's alone. What its values do when they go runs in it, and may wait;
-        // then it is replaced, where nothing does.
+        // SAFETY: the state is current, and this coroutine's alone. Once it isn't current any more, what its values do when they
+        // go runs in the new one, and may wait.
         unsafe {
-            ffi::PyThreadState_Clear(old);
-            becomes(new.expose_provenance());
+            becomes(new.expose_provenance() | FRESH);
             ffi::PyThreadState_Swap(new);
+            becomes(new.expose_provenance());
+            ffi::PyThreadState_Clear(old);
+            // It gives the key up, if it still has a claim to it.
+            self.set_key(old);
             ffi::PyThreadState_Delete(old);
+            self.set_key(new);
         }
-        self.set_key(new);
     }
 }
 

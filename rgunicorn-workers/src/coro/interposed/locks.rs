@@ -44,7 +44,7 @@ unsafe fn take_semaphore(me: &Coroutine, semaphore: *mut sem_t, by: Option<Insta
         }
         match over {
             Some(Wake::TimedOut) => return fail(libc::ETIMEDOUT),
-            Some(Wake::Interrupted) => return fail(libc::EINTR),
+            Some(Wake::Interrupted) => return fail(me.interrupted()),
             _ => {}
         }
         let mut taken = false;
@@ -60,7 +60,7 @@ unsafe fn take_semaphore(me: &Coroutine, semaphore: *mut sem_t, by: Option<Insta
                 woken => woken,
             }
         } else {
-            lot::wait(me, semaphore as usize, by, must_wait, || ())
+            lot::wait_interruptibly(me, semaphore as usize, by, must_wait)
         };
         if taken {
             return 0;
@@ -281,11 +281,11 @@ unsafe fn wait_futex(me: &Coroutine, arguments: [c_long; 6]) -> Option<c_long> {
         differs = word.load(Ordering::SeqCst) != value as u32;
         !differs
     };
-    let woken = lot::wait(me, address as usize, by, must_wait, || ());
+    let woken = lot::wait_interruptibly(me, address as usize, by, must_wait);
     Some(match woken {
         _ if differs => fail(libc::EAGAIN).into(),
         Wake::TimedOut => fail(libc::ETIMEDOUT).into(),
-        Wake::Interrupted => fail(libc::EINTR).into(),
+        Wake::Interrupted => fail(me.interrupted()).into(),
         _ => 0,
     })
 }

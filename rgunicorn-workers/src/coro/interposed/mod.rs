@@ -114,6 +114,7 @@ macro_rules! interpose {
     (@version) => { None };
 }
 pub(crate) use interpose;
+#[cfg(feature = "python")]
 pub(crate) use mutexes::note_momentary;
 
 /// Every interposed symbol.

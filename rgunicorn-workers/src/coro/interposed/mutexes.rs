@@ -57,6 +57,7 @@ static MOMENTARY: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
 static NOTING: AtomicUsize = AtomicUsize::new(0);
 
 /// Notes the mutexes that `work`, which takes and lets go of the application's lock, takes in this thread.
+#[cfg(feature = "python")]
 pub(crate) fn note_momentary(work: impl FnOnce()) {
     NOTING.store(real::thread() as usize, Ordering::Relaxed);
     work();

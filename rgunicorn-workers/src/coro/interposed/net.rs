@@ -8,6 +8,7 @@ use libc::{addrinfo, sockaddr, socklen_t};
 use super::io::without_blocking;
 use super::poll::{is_nonblocking, wait_before, wait_ready};
 use super::{Carried, errno, fail, interpose, real};
+use crate::coro::scheduler::Wake;
 use crate::coro::scheduler::helpers;
 
 unsafe fn copied(text: *const c_char) -> Option<CString> {
@@ -31,7 +32,9 @@ interpose! {
                 libc::EINPROGRESS => break,
                 // A Unix socket whose queue is full; nothing tells when it no longer is.
                 libc::EAGAIN => {
-                    me.sleep(Some(Instant::now() + pause));
+                    if me.sleep(Some(Instant::now() + pause)) == Wake::Interrupted {
+                        return fail(me.interrupted());
+                    }
                     pause = (pause * 2).min(Duration::from_millis(50));
                 }
                 _ => return result,

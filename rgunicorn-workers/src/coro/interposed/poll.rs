@@ -41,14 +41,16 @@ fn ask_masked_until(
         }
         let look = if mask.is_null() { None } else { after(Some(LOOK)) };
         match me.wait_for(descriptors(), [by, look].into_iter().flatten().min()) {
-            Ok(Wake::Interrupted) => return fail(libc::EINTR),
+            Ok(Wake::Interrupted) => return fail(me.interrupted()),
             Ok(Wake::Ready | Wake::Closed | Wake::TimedOut) => {}
             // Closed meanwhile, which the next answer will say; or what can't be waited for: the kernel has it never
             // ready, so time must pass.
             Err(CannotWait::Closed) => {}
             Err(CannotWait::AlwaysReady) => {
                 let soon = Instant::now() + Duration::from_millis(1);
-                me.sleep(Some(by.map_or(soon, |by| by.min(soon))));
+                if me.sleep(Some(by.map_or(soon, |by| by.min(soon)))) == Wake::Interrupted {
+                    return fail(me.interrupted());
+                }
             }
         }
     }
@@ -204,7 +206,7 @@ pub(super) fn wait_ready(
     match me.wait_for([(descriptor, event as u16 as u32)], by) {
         Ok(Wake::Ready) => Ok(()),
         Ok(Wake::TimedOut) => Err(libc::EAGAIN),
-        Ok(Wake::Interrupted) => Err(libc::EINTR),
+        Ok(Wake::Interrupted) => Err(me.interrupted()),
         Ok(Wake::Closed) | Err(CannotWait::Closed) => Err(libc::EBADF),
         Err(CannotWait::AlwaysReady) => Ok(()),
     }

@@ -7,7 +7,7 @@ use std::ffi::{c_char, c_int, c_void};
 use libc::{cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t};
 
 use super::{Carried, Real, Symbol};
-use crate::coro::scheduler::{self, Coroutine, helpers};
+use crate::coro::scheduler::{self, helpers};
 
 macro_rules! real {
     ($name:literal, $type:ty) => {{
@@ -15,11 +15,6 @@ macro_rules! real {
         // The caller names the function's type.
         std::mem::transmute::<*mut c_void, $type>(REAL.get())
     }};
-}
-
-/// The identity of a coroutine: an address that nothing else has.
-fn identity(coroutine: &Coroutine) -> pthread_t {
-    std::ptr::from_ref(coroutine) as pthread_t
 }
 
 /// The thread behind an identity: that of the coroutines, if it is one of theirs.
@@ -33,7 +28,7 @@ unsafe fn thread_of(thread: pthread_t) -> pthread_t {
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn pthread_self() -> pthread_t {
     match scheduler::current() {
-        Some(coroutine) => identity(coroutine),
+        Some(coroutine) => coroutine.thread(),
         None => real!(c"pthread_self", unsafe extern "C" fn() -> pthread_t)(),
     }
 }
@@ -44,7 +39,7 @@ pub(crate) unsafe extern "C" fn pthread_getattr_np(
     thread: pthread_t,
     attributes: *mut pthread_attr_t,
 ) -> c_int {
-    let mine = scheduler::current().filter(|coroutine| identity(coroutine) == thread);
+    let mine = scheduler::current().filter(|coroutine| coroutine.identity() == thread as usize);
     let real = real!(c"pthread_getattr_np", unsafe extern "C" fn(pthread_t, *mut pthread_attr_t) -> c_int);
     let Some(coroutine) = mine else { return real(thread_of(thread), attributes) };
     let bounds = coroutine.bounds();

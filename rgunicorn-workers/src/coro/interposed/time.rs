@@ -15,7 +15,7 @@ fn sleep_until(me: &Coroutine, by: Option<Instant>) -> c_int {
         return 0;
     }
     match me.sleep(by) {
-        Wake::Interrupted => libc::EINTR,
+        Wake::Interrupted => me.interrupted(),
         _ => 0,
     }
 }

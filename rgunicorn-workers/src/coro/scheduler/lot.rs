@@ -54,12 +54,33 @@ pub(crate) fn wait(
     must_wait: impl FnOnce() -> bool,
     before: impl FnOnce(),
 ) -> Wake {
+    wait_as(coroutine, address, by, must_wait, before, Coroutine::wait)
+}
+
+/// The same, where an interruption can be told.
+pub(crate) fn wait_interruptibly(
+    coroutine: &Coroutine,
+    address: usize,
+    by: Option<Instant>,
+    must_wait: impl FnOnce() -> bool,
+) -> Wake {
+    wait_as(coroutine, address, by, must_wait, || (), Coroutine::wait_interruptibly)
+}
+
+fn wait_as(
+    coroutine: &Coroutine,
+    address: usize,
+    by: Option<Instant>,
+    must_wait: impl FnOnce() -> bool,
+    before: impl FnOnce(),
+    suspend: impl FnOnce(&Coroutine, Token, Option<Instant>) -> Wake,
+) -> Wake {
     let token = coroutine.begin_wait();
     queues().map().entry(address).or_default().push_back(token);
     WAITING.fetch_add(1, Ordering::SeqCst);
     let woken = if must_wait() {
         before();
-        coroutine.wait(token, by)
+        suspend(coroutine, token, by)
     } else {
         coroutine.waiting.set(false);
         Wake::Ready
@@ -67,7 +88,7 @@ pub(crate) fn wait(
     WAITING.fetch_sub(1, Ordering::SeqCst);
     // Whoever has taken it out has woken us, and counts on it.
     let was_called = !remove(address, token);
-    if was_called && woken == Wake::TimedOut { Wake::Ready } else { woken }
+    if was_called && matches!(woken, Wake::TimedOut | Wake::Interrupted) { Wake::Ready } else { woken }
 }
 
 /// Takes a token out of its queue; false if it wasn't there any more.

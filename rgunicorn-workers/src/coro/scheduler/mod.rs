@@ -7,6 +7,7 @@
 //! | `timers` | when a wait is over at the latest |
 //! | `identity` | coroutines as threads |
 //! | `mask` | coroutines' signal masks |
+//! | `limits` | the time that a request has |
 //! | [`lot`] | who waits at which address: locks, semaphores, conditions |
 //! | [`helpers`] | threads for calls that can be waited for in no other way |
 //!
@@ -17,6 +18,7 @@
 mod descriptors;
 pub(crate) mod helpers;
 mod identity;
+mod limits;
 pub(crate) mod lot;
 mod mask;
 mod remote;
@@ -40,6 +42,7 @@ use slab::Slab;
 pub(crate) use descriptors::CannotWait;
 use descriptors::{Descriptors, Found};
 pub(crate) use identity::thread_of;
+use limits::Limit;
 use mask::Mask;
 use nix::sys::signal::SigSet;
 pub(crate) use remote::Message;
@@ -68,7 +71,6 @@ pub(crate) enum Wake {
     /// The descriptor was closed.
     Closed,
     /// The request has had its time.
-    #[allow(dead_code, reason = "what ends a request's time is to come")]
     Interrupted,
 }
 
@@ -96,6 +98,7 @@ pub(crate) struct Coroutine {
     /// Has run for long the last time: others go first.
     late: Cell<bool>,
     mask: Mask,
+    limit: Limit,
 }
 
 /// The coroutines of a thread.
@@ -109,6 +112,9 @@ pub(crate) struct Scheduler {
     /// How often others have gone before those that are late.
     passed: Cell<u32>,
     timers: RefCell<Timers>,
+    limits: RefCell<Timers>,
+    /// How many coroutines pass for the process's first thread.
+    posing: Cell<usize>,
     descriptors: RefCell<Descriptors>,
     found: RefCell<Found>,
     remote: Arc<Remote>,
@@ -128,11 +134,15 @@ const REMOTE: u32 = 15;
 impl Scheduler {
     /// A scheduler for this thread, which has none yet. It is never dropped: what coroutines hold on their stacks could not
     /// be.
-    pub(crate) fn new(runtime: Arc<dyn Runtime>, stack_size: usize) -> io::Result<&'static Scheduler> {
+    pub(crate) fn new(
+        runtime: Arc<dyn Runtime>,
+        stack_size: usize,
+        lag: Option<Duration>,
+    ) -> io::Result<&'static Scheduler> {
         let remote = Arc::new(Remote::new()?);
         let descriptors = Descriptors::new()?;
         descriptors.watch(remote.descriptor(), REMOTE)?;
-        let watch = Watch::start(Arc::clone(&runtime), descriptors.descriptor())?;
+        let watch = Watch::start(Arc::clone(&runtime), descriptors.descriptor(), lag)?;
         let scheduler: &'static Scheduler = Box::leak(Box::new(Scheduler {
             runtime,
             stack_size,
@@ -142,6 +152,8 @@ impl Scheduler {
             late: RefCell::default(),
             passed: Cell::new(0),
             timers: RefCell::default(),
+            limits: RefCell::default(),
+            posing: Cell::new(0),
             descriptors: RefCell::new(descriptors),
             found: RefCell::default(),
             remote,
@@ -162,6 +174,11 @@ impl Scheduler {
     /// To be called before the lock is taken outside of coroutines.
     pub(crate) fn settle(&self) {
         self.watch.settle();
+    }
+
+    /// Who goes on now isn't the only one who could, though no other coroutine is ready.
+    pub(crate) fn somebody_waits(&self) {
+        self.watch.somebody_else_waits();
     }
 
     /// How many coroutines there are.
@@ -192,6 +209,7 @@ impl Scheduler {
             woken: Cell::new(Wake::Ready),
             late: Cell::new(false),
             mask: Mask::default(),
+            limit: Limit::default(),
         });
         let me = Rc::as_ptr(&coroutine);
         let body = Body::with_stack(stack, move |yielder, ()| {
@@ -235,7 +253,7 @@ impl Scheduler {
         let Some(coroutine) = self.coroutines.borrow().get(key).cloned() else { return began };
         // SAFETY: bodies are touched only here, by the thread that is in none of them.
         let Some(body) = (unsafe { (*coroutine.body.get()).as_mut() }) else { return began };
-        self.watch.turn_begins(began, self.has_ready(), self.timers.borrow().next());
+        self.watch.turn_begins(began, self.has_ready(), self.next_timer(), coroutine.identity());
         coroutine.mask.enter();
         CURRENT.set(Rc::as_ptr(&coroutine));
         self.runtime.switched_to(coroutine.state.get());
@@ -264,6 +282,8 @@ impl Scheduler {
         coroutine.woken.set(wake);
         let queue = if coroutine.late.get() { &self.late } else { &self.ready };
         queue.borrow_mut().push_back(token.key);
+        // Whoever goes on now may have woken it, and go on for long.
+        self.watch.somebody_else_waits();
         true
     }
 
@@ -281,7 +301,7 @@ impl Scheduler {
     pub(crate) fn poll(&self, most: Option<Duration>) -> io::Result<u32> {
         let mut most = if self.has_ready() { Some(Duration::ZERO) } else { most };
         if most != Some(Duration::ZERO)
-            && let Some(next) = self.timers.borrow().next()
+            && let Some(next) = self.next_timer()
         {
             let until = next.saturating_duration_since(Instant::now());
             most = Some(most.map_or(until, |most| most.min(until)));
@@ -307,7 +327,12 @@ impl Scheduler {
             self.heed_messages();
         }
         self.expire();
+        self.expire_limits();
         Ok(watched)
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        [self.timers.borrow().next(), self.limits.borrow().next()].into_iter().flatten().min()
     }
 
     fn expire(&self) {
@@ -470,10 +495,22 @@ impl Coroutine {
         self.woken.get()
     }
 
+    /// Waits where an interruption can be told.
+    fn wait_interruptibly(&self, token: Token, by: Option<Instant>) -> Wake {
+        if self.limit.poses() {
+            self.waiting.set(false);
+            return Wake::Interrupted;
+        }
+        self.limit.interruptible.set(true);
+        let woken = self.wait(token, by);
+        self.limit.interruptible.set(false);
+        woken
+    }
+
     /// Waits for nothing but the time.
     pub(crate) fn sleep(&self, by: Option<Instant>) -> Wake {
         let token = self.begin_wait();
-        self.wait(token, by)
+        self.wait_interruptibly(token, by)
     }
 
     /// Lets all others have a turn.
@@ -499,7 +536,7 @@ impl Coroutine {
             }
         }
         WATCHING.fetch_add(1, Ordering::Relaxed);
-        let woken = self.wait(token, by);
+        let woken = self.wait_interruptibly(token, by);
         WATCHING.fetch_sub(1, Ordering::Relaxed);
         Ok(woken)
     }

@@ -1,0 +1,142 @@
+//! The time that a request has. When it is over, the request is interrupted wherever it is: a call that waits answers
+//! `EINTR`, and the language raises an error; what computes or waits for the language's lock has the error raised as it goes
+//! on.
+//!
+//! A language handles signals in the process's first thread, and a caller that gets `EINTR` and finds that it is not that thread
+//! calls again. So the coroutine passes for the first thread until the error was raised.
+
+use std::cell::Cell;
+use std::ffi::c_int;
+use std::time::{Duration, Instant};
+
+use super::{Coroutine, Scheduler, Token, Wake};
+use crate::coro::interposed::real;
+
+/// How often a call answers `EINTR` before it fails for good: libraries that only call again have had their time, too.
+const PATIENCE: u8 = 3;
+
+/// A coroutine's limit.
+#[derive(Debug, Default)]
+pub(super) struct Limit {
+    /// Which of its limits it has now; none where it is 0.
+    serial: Cell<u64>,
+    last: Cell<u64>,
+    hit: Cell<bool>,
+    /// It is interrupted, and the error was not raised yet.
+    pending: Cell<bool>,
+    told: Cell<u8>,
+    /// It waits where an interruption can be told.
+    pub(super) interruptible: Cell<bool>,
+}
+
+impl Limit {
+    /// Whether the coroutine passes for the process's first thread.
+    #[inline]
+    pub(super) fn poses(&self) -> bool {
+        self.pending.get()
+    }
+}
+
+impl Scheduler {
+    pub(super) fn has_limit(&self, token: Token) -> bool {
+        let coroutines = self.coroutines.borrow();
+        coroutines.get(token.key).is_some_and(|coroutine| coroutine.limit.serial.get() == token.serial)
+    }
+
+    /// Interrupts those who have had their time.
+    pub(super) fn expire_limits(&self) {
+        if self.limits.borrow().next().is_none() {
+            return;
+        }
+        let now = Instant::now();
+        loop {
+            let due = self.limits.borrow_mut().pop_due(now);
+            let Some(token) = due else { return };
+            if self.has_limit(token) {
+                self.interrupt(token.key);
+            }
+        }
+    }
+
+    fn interrupt(&self, key: usize) {
+        let Some(coroutine) = self.coroutines.borrow().get(key).cloned() else { return };
+        coroutine.limit.hit.set(true);
+        if coroutine.waiting.get() && coroutine.limit.interruptible.get() {
+            coroutine.limit.pending.set(true);
+            self.posing.set(self.posing.get() + 1);
+            self.wake(Token { key, serial: coroutine.serial.get() }, Wake::Interrupted);
+        } else {
+            self.settle();
+            self.runtime.interrupt(coroutine.identity());
+        }
+    }
+
+    /// Whether signals are not to be handled now, as a coroutine passes for the first thread.
+    pub(crate) fn is_posing(&self) -> bool {
+        self.posing.get() > 0
+    }
+}
+
+impl Coroutine {
+    /// What it passes for as a thread.
+    pub(crate) fn identity(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+
+    /// The thread that it says it is.
+    pub(crate) fn thread(&self) -> libc::pthread_t {
+        if self.limit.poses() { real::thread() } else { self.identity() as libc::pthread_t }
+    }
+
+    /// A request begins, which has this long.
+    pub(crate) fn begin_limit(&self, limit: Duration) {
+        let Some(due) = Instant::now().checked_add(limit) else { return };
+        let serial = self.limit.last.get() + 1;
+        self.limit.last.set(serial);
+        self.limit.serial.set(serial);
+        let scheduler = self.scheduler();
+        let token = Token { key: self.key, serial };
+        scheduler.limits.borrow_mut().add(due, token, |token| scheduler.has_limit(token));
+    }
+
+    /// It has no limit any more.
+    pub(crate) fn lift_limit(&self) {
+        self.limit.serial.set(0);
+    }
+
+    /// Whether the request has had its time, and whether the error was raised.
+    pub(crate) fn limit_was_hit(&self) -> (bool, bool) {
+        (self.limit.hit.get(), !self.limit.pending.get())
+    }
+
+    /// The request is over. With its language's lock.
+    pub(crate) fn end_limit(&self) {
+        self.lift_limit();
+        if self.limit.hit.replace(false) {
+            self.take_interruption();
+            self.scheduler().runtime.spare(self.identity());
+        }
+    }
+
+    /// It is interrupted; afterwards it isn't any more. For whoever raises the error.
+    pub(crate) fn take_interruption(&self) -> bool {
+        self.limit.told.set(0);
+        let pending = self.limit.pending.replace(false);
+        if pending {
+            let scheduler = self.scheduler();
+            scheduler.posing.set(scheduler.posing.get().saturating_sub(1));
+        }
+        pending
+    }
+
+    /// A call was interrupted: what it answers.
+    pub(crate) fn interrupted(&self) -> c_int {
+        let told = self.limit.told.get();
+        self.scheduler().runtime.signal();
+        if told >= PATIENCE {
+            return libc::ETIMEDOUT;
+        }
+        self.limit.told.set(told + 1);
+        libc::EINTR
+    }
+}

@@ -1,0 +1,68 @@
+//! What is raised in a request that has had its time: `rgunicorn.RequestTimeout`, a `BaseException`, so that nothing catches it
+//! by accident.
+//!
+//! Where a call waits that answers `EINTR`, CPython looks for signals. So there is a signal that nobody ever sends, with a
+//! handler that raises the exception in the coroutine that looks.
+
+use std::ffi::{c_int, c_ulong};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use pyo3::exceptions::PyBaseException;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+static EXCEPTION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+/// The signal; 0 for none.
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+fn exception(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    let make = || {
+        let base = py.get_type::<PyBaseException>();
+        let doc = c"The request has had the time that request_timeout gives it.";
+        PyErr::new_type(py, c"rgunicorn.RequestTimeout", Some(doc), Some(&base), None)
+    };
+    EXCEPTION.get_or_try_init(py, make).map(|class| class.bind(py))
+}
+
+#[pyfunction]
+fn raise_if_interrupted(py: Python<'_>, _number: c_int, _frame: &Bound<'_, PyAny>) -> PyResult<()> {
+    if crate::coro::take_interruption() {
+        return Err(PyErr::from_type(exception(py)?.clone(), "the request has had its request_timeout"));
+    }
+    Ok(())
+}
+
+/// Makes all that is needed, in Python's main thread.
+pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
+    exception(py)?;
+    let number = libc::SIGRTMAX() - 5;
+    let handler = pyo3::wrap_pyfunction!(raise_if_interrupted, py)?;
+    py.import("signal")?.call_method1("signal", (number, handler))?;
+    SIGNAL.store(number, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Has the next look for signals run the handler. Needs no GIL.
+pub(super) fn signal() {
+    let number = SIGNAL.load(Ordering::Relaxed);
+    if number != 0 {
+        // SAFETY: may be called at any time, also without the GIL.
+        unsafe { ffi::PyErr_SetInterruptEx(number) };
+    }
+}
+
+/// Raises the exception in the thread that passes for `identity`, as soon as it runs Python code.
+pub(super) fn raise_in(py: Python<'_>, identity: usize) {
+    if let Ok(class) = exception(py) {
+        // SAFETY: attached; the class lives for ever.
+        unsafe { ffi::PyThreadState_SetAsyncExc(identity as c_ulong as _, class.as_ptr()) };
+    }
+}
+
+/// Takes back what [`raise_in`] has not raised yet. With the GIL.
+pub(super) fn spare(identity: usize) {
+    // SAFETY: the caller holds the GIL.
+    unsafe { ffi::PyThreadState_SetAsyncExc(identity as c_ulong as _, std::ptr::null_mut()) };
+}
