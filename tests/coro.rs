@@ -97,7 +97,8 @@ fn two_thousand_wait_at_a_time_on_one_thread() {
     for client in &mut clients {
         assert_eq!(client.response().text(), "slept\n");
     }
-    assert!(start.elapsed() < Duration::from_millis(5900), "{:?}", start.elapsed());
+    // One after the other it would be an hour and a half.
+    assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
     assert!(a_request < 40 * 1024, "{a_request} bytes for a request that waits");
 }
 
