@@ -280,6 +280,86 @@ def masked(n):
     return answers
 
 
+condition, turns, meeting = threading.Condition(), [], threading.Barrier(10)
+executor = concurrent.futures.ThreadPoolExecutor(4)
+
+
+def conditions(n):
+    """Requests and a thread take turns behind one condition, all woken up each time."""
+    with condition:
+        turns.append(n)
+        condition.notify_all()
+
+    def other():
+        with condition:
+            turns.append(-n)
+            condition.notify_all()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with condition:
+        both = condition.wait_for(lambda: n in turns and -n in turns, 10)
+        never = condition.wait_for(lambda: False, 0.01)
+        turns.remove(n), turns.remove(-n)
+    thread.join()
+    return [both, never]
+
+
+def barriers(n):
+    """Ten requests at a time meet, as often as there are ten."""
+    time.sleep(0.001 * (n % 5))
+    meeting.wait(10)
+    return meeting.broken
+
+
+def executors(n):
+    """All requests share four threads, and wait for the first, for all, and in vain."""
+    asked = [executor.submit(lambda x: (time.sleep(0.001 * x), x + n)[1], x) for x in range(4)]
+    first, _ = concurrent.futures.wait(asked, 10, concurrent.futures.FIRST_COMPLETED)
+    results = sorted(future.result(10) for future in concurrent.futures.as_completed(asked, 10))
+    never, called = concurrent.futures.Future(), threading.Event()
+    asked[0].add_done_callback(lambda future: called.set())
+    try:
+        never.result(0.01)
+    except concurrent.futures.TimeoutError:
+        return [len(first) > 0, results, called.wait(10)]
+
+
+def timers(n):
+    """Timers that run, that are cancelled, and an event that all wait for."""
+    ran, event = [], threading.Event()
+    after = (0, 0.005, 0.01, 60)
+    several = [threading.Timer(after[i], lambda i=i: (ran.append(i), ran[2:] and event.set())) for i in range(4)]
+    for timer in several:
+        timer.start()
+    several[3].cancel()
+    waiting = [threading.Thread(target=event.wait) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    for thread in several + waiting:
+        thread.join(10)
+    return [sorted(ran), event.is_set(), any(thread.is_alive() for thread in waiting)]
+
+
+libc.pthread_getspecific.restype = ctypes.c_void_p
+libc.pthread_setspecific.argtypes = ctypes.c_uint, ctypes.c_void_p
+key = ctypes.c_uint()
+libc.pthread_key_create(ctypes.byref(key), None)
+
+
+def natives(n):
+    """What C code keeps for a thread under a key survives the waits; a key that is made anew begins empty."""
+    libc.pthread_setspecific(key, n + 1)
+    mine, answers = ctypes.c_uint(), []
+    libc.pthread_key_create(ctypes.byref(mine), None)
+    answers.append(libc.pthread_getspecific(mine))
+    libc.pthread_setspecific(mine, n + 2)
+    time.sleep(0.01)
+    answers += [libc.pthread_getspecific(key) == n + 1, libc.pthread_getspecific(mine) == n + 2]
+    libc.pthread_key_delete(mine)
+    return answers
+
+
 def app(environ, start_response):
     name, _, n = environ["PATH_INFO"][1:].partition("/")
     body = json.dumps(globals()[name](int(n))).encode()

@@ -43,7 +43,9 @@ pub(crate) fn take_interruption() -> bool {
     scheduler::current().is_some_and(scheduler::Coroutine::take_interruption)
 }
 
-pub use runtime::{Bare, Runtime, State};
+pub use runtime::{Bare, Runtime, State, Word};
+#[cfg(feature = "python")]
+pub(crate) use scheduler::thread_locals::of_the_executable;
 use worker::CoroWorker;
 
 /// The class behind `-k coro`.

@@ -6,6 +6,15 @@ use rgunicorn_core::worker::BootError;
 /// What the runtime of the application's language keeps for each coroutine, as it would for each thread. Opaque here.
 pub type State = usize;
 
+/// A word of memory that each coroutine is to have its own of, though all find it in the same place.
+#[derive(Debug, Clone, Copy)]
+pub struct Word {
+    /// Where it is: a variable of the worker's thread.
+    pub address: *mut usize,
+    /// What it is when a coroutine begins.
+    pub first: usize,
+}
+
 /// The runtime of the language that the application is written in. All calls but [`check`](Runtime::check) and
 /// [`ask`](Runtime::ask) come from the worker's one thread.
 ///
@@ -25,6 +34,12 @@ pub trait Runtime: Send + Sync {
     /// What is missing.
     fn start(&self) -> Result<(), BootError> {
         Ok(())
+    }
+
+    /// A variable of the executable's own that counts for a thread what is to be counted for each coroutine. It must be
+    /// there for as long as the thread.
+    fn word(&self) -> Option<Word> {
+        None
     }
 
     /// Lets go of the application's lock, outside of coroutines.

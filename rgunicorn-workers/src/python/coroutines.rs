@@ -1,12 +1,15 @@
 //! CPython in coroutines: each has a thread state of its own, as each thread would.
 //!
 //! With it go frames, exceptions, context variables, `threading.local` and the limit of recursion, by public functions
-//! alone. Two things need more than that:
+//! alone. Three things need more than that:
 //!
 //! - **`PyGILState`**: CPython keeps the current thread's state under a key of the C library's, for callbacks from code that
 //!   knows nothing of Python. The key is found at start, and set with each switch.
 //! - **Threads' own values**: what a request leaves in a `threading.local` must not be there for the next. Where one was
 //!   used, which shows in the thread state, the coroutine gets a new state after the request.
+//! - **pyo3's count**: pyo3 counts how often a thread is attached, sets the count aside while it is detached, which it is
+//!   now and then of its own accord, and puts it back. The count is found at start by its counting, and each coroutine has
+//!   its own.
 
 mod limits;
 pub mod stacks;
@@ -23,7 +26,7 @@ use rgunicorn_core::worker::BootError;
 
 use super::environment::PythonVersion;
 use super::{failure, interpreter};
-use crate::coro::{Runtime, State, note_momentary};
+use crate::coro::{Runtime, State, Word, note_momentary, of_the_executable};
 
 /// The versions that this was proven on.
 const PROVEN: std::ops::RangeInclusive<(u8, u8)> = (3, 11)..=(3, 15);
@@ -139,6 +142,30 @@ fn check_version(version: PythonVersion) -> Result<(), String> {
     ))
 }
 
+/// Finds pyo3's count of this thread's attachments among the executable's variables: what counts along.
+fn find_count() -> Option<*mut usize> {
+    fn look(deeper: usize, seen: &mut Vec<Vec<usize>>) {
+        // SAFETY: the variables are there to be read, whatever they mean.
+        seen.extend(of_the_executable().map(|variables| unsafe { (*variables).to_vec() }));
+        if deeper > 0 {
+            Python::attach(|_| look(deeper - 1, seen));
+        }
+    }
+    let variables = of_the_executable()?;
+    let mut seen = Vec::new();
+    Python::attach(|_| look(3, &mut seen));
+    look(0, &mut seen);
+    let [first, .., last] = &seen[..] else { return None };
+    let counts = |at: &usize| {
+        let counted = seen[..4].iter().enumerate().all(|(n, words)| words[*at] == first[*at] + n);
+        counted && last[*at] == first[*at] - 1
+    };
+    let mut found = (0..first.len()).filter(|at| first[*at] > 0).filter(counts);
+    let (at, None) = (found.next()?, found.next()) else { return None };
+    // SAFETY: within the variables.
+    Some(unsafe { variables.cast::<usize>().add(at) })
+}
+
 /// Marks a state that has not run yet: CPython (from 3.12 on) claims the key for it when it does, and insists that nobody
 /// else has.
 const FRESH: State = 1;
@@ -159,6 +186,13 @@ impl Runtime for Coroutines {
     fn start(&self) -> Result<(), BootError> {
         Python::attach(|py| self.try_start(py))
             .map_err(|why| BootError::Boot(format!("coroutines can't be had with this CPython: {why}")))
+    }
+
+    fn word(&self) -> Option<Word> {
+        // Where it isn't found pyo3 is in a library, whose variables each coroutine has its own of anyway.
+        let address = find_count()?;
+        // A coroutine runs Python only while it is attached, as it begins.
+        Some(Word { address, first: 1 })
     }
 
     fn release(&self) {

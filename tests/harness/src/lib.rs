@@ -2,15 +2,17 @@
 //!
 //! A [`Server`] is a running arbiter with its workers, bound to a free port, logging to a file; it is killed when it is
 //! dropped. A [`Client`] is one connection to it, which sends raw bytes and reads whole responses.
-//! [`on_every_class!`] makes one test of each promise and worker class.
+//! [`services`] are the databases and other servers that applications talk to. [`on_every_class!`] makes one test of each promise and worker class.
 
 mod client;
 mod load;
 mod server;
+mod services;
 
 pub use client::{Client, Response};
 pub use load::{Counts, Load};
 pub use server::{Builder, Server, examples, gunicorn, python, repository};
+pub use services::services;
 
 /// The text of a module with an application, for any class, that answers with the value of a Python expression.
 pub fn application(answer: &str) -> String {

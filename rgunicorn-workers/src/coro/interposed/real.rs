@@ -106,3 +106,17 @@ pub(crate) fn thread() -> libc::pthread_t {
 pub(crate) fn is_readable(descriptor: RawFd) -> bool {
     ready(descriptor, libc::POLLIN) != 0
 }
+
+/// What this thread has under a key of `pthread_key_create(3)`.
+#[inline]
+pub(crate) fn value_of(key: libc::pthread_key_t) -> *mut c_void {
+    // SAFETY: any number may be asked for.
+    unsafe { libc::pthread_getspecific(key) }
+}
+
+/// Sets it, if the key is still there.
+#[inline]
+pub(crate) fn set_value(key: libc::pthread_key_t, value: *mut c_void) {
+    // SAFETY: any number may be given; the value is one that this key had in some coroutine.
+    unsafe { libc::pthread_setspecific(key, value) };
+}

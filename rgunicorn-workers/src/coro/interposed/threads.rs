@@ -7,7 +7,7 @@ use std::ffi::{c_char, c_int, c_void};
 use libc::{cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t};
 
 use super::{Carried, Real, Symbol};
-use crate::coro::scheduler::{self, helpers};
+use crate::coro::scheduler::{self, helpers, thread_keys};
 
 macro_rules! real {
     ($name:literal, $type:ty) => {{
@@ -97,9 +97,48 @@ pub(crate) unsafe extern "C" fn pthread_join(thread: pthread_t, result: *mut *mu
     joined.map_or_else(|| real(thread, result), |(error, _)| error)
 }
 
+/// Asks for a variable of a library's to be destroyed at the end of the thread. Coroutines end with the process, which
+/// needs it no more; and the thread's own variable is another, in the same place.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn __cxa_thread_atexit_impl(
+    destroy: *mut c_void,
+    variable: *mut c_void,
+    library: *mut c_void,
+) -> c_int {
+    if scheduler::is_a_coroutines(variable) {
+        return 0;
+    }
+    real!(c"__cxa_thread_atexit_impl", unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void) -> c_int)(
+        destroy, variable, library,
+    )
+}
+
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_key_create(
+    key: *mut libc::pthread_key_t,
+    destroy: Option<unsafe extern "C" fn(*mut c_void)>,
+) -> c_int {
+    type Create =
+        unsafe extern "C" fn(*mut libc::pthread_key_t, Option<unsafe extern "C" fn(*mut c_void)>) -> c_int;
+    let error = real!(c"pthread_key_create", Create)(key, destroy);
+    if error == 0 {
+        thread_keys::made(*key);
+    }
+    error
+}
+
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_key_delete(key: libc::pthread_key_t) -> c_int {
+    thread_keys::deleting(key);
+    real!(c"pthread_key_delete", unsafe extern "C" fn(libc::pthread_key_t) -> c_int)(key)
+}
+
 /// The others.
 pub(super) const ONES: &[Symbol] = &[
     ("pthread_self", || pthread_self as *const () as usize),
     ("pthread_getattr_np", || pthread_getattr_np as *const () as usize),
+    ("__cxa_thread_atexit_impl", || __cxa_thread_atexit_impl as *const () as usize),
+    ("pthread_key_create", || pthread_key_create as *const () as usize),
+    ("pthread_key_delete", || pthread_key_delete as *const () as usize),
     ("pthread_join", || pthread_join as *const () as usize),
 ];

@@ -8,6 +8,7 @@
 //! | `identity` | coroutines as threads |
 //! | `mask` | coroutines' signal masks |
 //! | `limits` | the time that a request has |
+//! | `thread_locals`, [`thread_keys`] | each coroutine's own of what native libraries keep for a thread |
 //! | [`lot`] | who waits at which address: locks, semaphores, conditions |
 //! | [`helpers`] | threads for calls that can be waited for in no other way |
 //!
@@ -23,10 +24,13 @@ pub(crate) mod lot;
 mod mask;
 mod remote;
 mod stack;
+pub(crate) mod thread_keys;
+pub(crate) mod thread_locals;
 mod timers;
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
+use std::ffi::c_void;
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
@@ -49,6 +53,8 @@ pub(crate) use remote::Message;
 use remote::Remote;
 pub(crate) use stack::Bounds;
 use stack::GuardedStack;
+use thread_keys::{KeyValues, ThreadKeys};
+use thread_locals::{ThreadLocals, Values};
 use timers::Timers;
 
 use super::fairness::{INTERVAL, Watch};
@@ -91,6 +97,8 @@ pub(crate) struct Coroutine {
     yielder: Cell<*const Yielder<(), ()>>,
     body: UnsafeCell<Option<Body>>,
     state: Cell<State>,
+    values: Values,
+    key_values: KeyValues,
     cooperative: Cell<bool>,
     serial: Cell<u64>,
     waiting: Cell<bool>,
@@ -117,6 +125,8 @@ pub(crate) struct Scheduler {
     posing: Cell<usize>,
     descriptors: RefCell<Descriptors>,
     found: RefCell<Found>,
+    thread_locals: ThreadLocals,
+    thread_keys: ThreadKeys,
     remote: Arc<Remote>,
     process: u32,
     /// The thread's own signal mask.
@@ -143,6 +153,7 @@ impl Scheduler {
         let descriptors = Descriptors::new()?;
         descriptors.watch(remote.descriptor(), REMOTE)?;
         let watch = Watch::start(Arc::clone(&runtime), descriptors.descriptor(), lag)?;
+        let word = runtime.word();
         let scheduler: &'static Scheduler = Box::leak(Box::new(Scheduler {
             runtime,
             stack_size,
@@ -156,10 +167,13 @@ impl Scheduler {
             posing: Cell::new(0),
             descriptors: RefCell::new(descriptors),
             found: RefCell::default(),
+            thread_locals: ThreadLocals::new(word),
+            thread_keys: ThreadKeys::default(),
             remote,
             process: std::process::id(),
             mask: SigSet::thread_get_mask()?,
         }));
+        scheduler.thread_keys.look();
         HERE.set(scheduler);
         identity::begin();
         remote::serve(&scheduler.remote);
@@ -203,6 +217,8 @@ impl Scheduler {
             yielder: Cell::new(ptr::null()),
             body: UnsafeCell::new(None),
             state: Cell::new(0),
+            values: Values::default(),
+            key_values: KeyValues::default(),
             cooperative: Cell::new(false),
             serial: Cell::new(0),
             waiting: Cell::new(false),
@@ -256,8 +272,13 @@ impl Scheduler {
         self.watch.turn_begins(began, self.has_ready(), self.next_timer(), coroutine.identity());
         coroutine.mask.enter();
         CURRENT.set(Rc::as_ptr(&coroutine));
+        self.exchange(&coroutine);
         self.runtime.switched_to(coroutine.state.get());
         let result = body.resume(());
+        // What it has loaded has its values in place.
+        self.thread_locals.look();
+        self.thread_keys.look();
+        self.exchange(&coroutine);
         CURRENT.set(ptr::null());
         coroutine.mask.leave(self.mask);
         self.watch.turn_ends();
@@ -269,6 +290,13 @@ impl Scheduler {
         // One that was asked to make way lets all others go first.
         coroutine.late.set(now.duration_since(began) >= INTERVAL);
         now
+    }
+
+    /// Puts a coroutine's own of what libraries keep for each thread in the place of the thread's, or the other way round.
+    #[inline]
+    fn exchange(&self, coroutine: &Coroutine) {
+        self.thread_locals.exchange(&coroutine.values);
+        self.thread_keys.exchange(&coroutine.key_values);
     }
 
     /// Ends a wait, unless it is over.
@@ -389,6 +417,11 @@ pub(crate) fn closing_elsewhere(descriptor: RawFd) {
     if WATCHING.load(Ordering::Relaxed) > 0 {
         remote::send(Message::Closing(descriptor));
     }
+}
+
+/// Whether a variable is a coroutine's own, which runs in this thread, though it lies where the thread has its own.
+pub(crate) fn is_a_coroutines(variable: *const c_void) -> bool {
+    current().is_some_and(|coroutine| coroutine.scheduler().thread_locals.contain(variable))
 }
 
 /// The scheduler of this thread, if it has one.

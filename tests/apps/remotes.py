@@ -1,0 +1,230 @@
+"""Other services that applications talk to, one route each: every answer is the same on `threads` and `coro`.
+SERVICES is what tests/services.py has written."""
+
+import concurrent.futures
+import functools
+import hashlib
+import json
+import os
+import threading
+import time
+
+import flask
+
+app = flask.Flask(__name__)
+SERVICES = json.loads(os.environ["SERVICES"])
+SLOW = SERVICES["slow"]
+# Two servers share one Redis.
+ME = os.environ["WHO"]
+setting_up = threading.Lock()
+
+
+def once(make):
+    """Calls it in the first request that needs it, whoever comes meanwhile waits."""
+    made = []
+
+    @functools.wraps(make)
+    def get():
+        with setting_up:
+            if not made:
+                made.append(make())
+        return made[0]
+
+    return get
+
+
+# Redis.
+
+
+@once
+def redis_client():
+    import redis
+
+    pool = redis.BlockingConnectionPool(max_connections=10, timeout=20, **SERVICES["redis"])
+    return redis.Redis(connection_pool=pool)
+
+
+@app.get("/redis/<int:n>")
+def redis(n):
+    """A pool smaller than the number of requests, pipelines, and a transaction that is tried again."""
+    import redis
+
+    client, key = redis_client(), f"{ME}:{n}"
+    client.set(key, "v" * 200_000)
+    length = len(client.get(key))
+    with client.pipeline() as pipe:
+        piped = pipe.delete(key).rpush(key, *range(3)).lrange(key, 0, -1).delete(key).execute()
+
+    def add(pipe):
+        value = int(pipe.get(f"{ME}:sum") or 0)
+        pipe.multi()
+        pipe.set(f"{ME}:sum", value + 1)
+
+    # redis-py's own helper tries without end, which the last of many may need.
+    client.transaction(add, f"{ME}:sum", watch_delay=0.001)
+    return {"length": length, "piped": [str(answer) for answer in piped]}
+
+
+@app.get("/redis_sum/<int:n>")
+def redis_sum(n):
+    return {"sum": int(redis_client().get(f"{ME}:sum"))}
+
+
+@app.get("/redis_waits/<int:n>")
+def redis_waits(n):
+    """Waits for an element of a list, in vain and not; a message; a lock."""
+    import redis
+
+    client = redis.Redis(**SERVICES["redis"])
+    key = f"{ME}:list:{n}"
+    nothing = client.blpop(key, timeout=0.02)
+    timer = threading.Timer(0.02, client.rpush, [key, n])
+    timer.start()
+    something = client.blpop(key, timeout=10)[1].decode()
+    timer.join()
+    with client.pubsub() as messages:
+        messages.subscribe(key)
+        messages.get_message(timeout=5)
+        timer = threading.Timer(0.02, client.publish, [key, "hello"])
+        timer.start()
+        heard = messages.get_message(timeout=10)["data"].decode()
+        timer.join()
+    with client.lock(f"{ME}:lock", timeout=30, sleep=0.005):
+        inside = client.incr(f"{ME}:inside")
+        time.sleep(0.001)
+        client.decr(f"{ME}:inside")
+    client.close()
+    return [nothing, something, heard, inside]
+
+
+# HTTP over TLS.
+
+
+@once
+def session():
+    import requests
+    import requests.adapters
+
+    session = requests.Session()
+    # Variables of the environment would go before.
+    session.trust_env = False
+    session.verify = SLOW["certificate"]
+    session.mount("https://", requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=8, pool_block=True))
+    return session
+
+
+@app.get("/requests/<int:n>")
+def requests(n):
+    """A connection each, then one of a pool of eight that all share; a time-out; a body that is larger than all buffers."""
+    import requests
+
+    alone = requests.get(f"{SLOW['url']}/?wait=0.03&size={1000 + n}", verify=SLOW["certificate"], timeout=30)
+    shared = session().get(f"{SLOW['url']}/?wait=0.01&size=200000", timeout=30)
+    body = bytes([n % 251]) * 300_000
+    echoed = session().post(SLOW["url"], data=body, timeout=30).content
+    try:
+        late = requests.get(f"{SLOW['url']}/?wait=10", verify=SLOW["certificate"], timeout=(10, 0.05)).status_code
+    except requests.exceptions.ReadTimeout:
+        late = "ReadTimeout"
+    try:
+        untrusted = requests.get(SLOW["url"], timeout=30).status_code
+    except requests.exceptions.SSLError:
+        untrusted = "SSLError"
+    digest = hashlib.sha256(echoed).hexdigest() == hashlib.sha256(body).hexdigest()
+    return [alone.status_code, len(alone.content), len(shared.content), digest, late, untrusted]
+
+
+@once
+def pool_manager():
+    import urllib3
+
+    return urllib3.PoolManager(ca_certs=SLOW["certificate"], maxsize=5, block=True)
+
+
+@app.get("/urllib3/<int:n>")
+def urllib3(n):
+    """A pool, a response that is streamed, and the threads of an executor that ask together."""
+    with concurrent.futures.ThreadPoolExecutor(2) as executor:
+        asked = [
+            executor.submit(pool_manager().request, "GET", f"{SLOW['url']}/?wait=0.01&size={size + n}") for size in (1, 2, 3)
+        ]
+        sizes = [len(future.result(30).data) for future in concurrent.futures.as_completed(asked, 30)]
+    streamed = pool_manager().request("GET", f"{SLOW['url']}/?wait=0.01&size=100000", preload_content=False)
+    total = sum(map(len, streamed.stream(8192)))
+    streamed.release_conn()
+    return [sorted(sizes), total]
+
+
+# gRPC: threads, conditions and an epoll of its own, in C++.
+
+
+@once
+def grpc_channel():
+    """A server in this process, and a channel to it that all share."""
+    import grpc
+
+    def unary(request, context):
+        time.sleep(0.01)
+        return request[::-1]
+
+    def count(request, context):
+        for i in range(int(request)):
+            time.sleep(0.002)
+            yield b"%d" % i
+
+    def echo(requests, context):
+        for request in requests:
+            yield request.upper()
+
+    def never(request, context):
+        threading.Event().wait(0.5)
+        return b""
+
+    def fails(request, context):
+        context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not so: " + request.decode())
+
+    handlers = {
+        "Unary": grpc.unary_unary_rpc_method_handler(unary),
+        "Count": grpc.unary_stream_rpc_method_handler(count),
+        "Echo": grpc.stream_stream_rpc_method_handler(echo),
+        "Never": grpc.unary_unary_rpc_method_handler(never),
+        "Fails": grpc.unary_unary_rpc_method_handler(fails),
+    }
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(40))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("tests.Service", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    return server, grpc.insecure_channel(f"127.0.0.1:{port}")
+
+
+@app.get("/grpc/<int:n>")
+def grpc(n):
+    import grpc
+
+    _, channel = grpc_channel()
+    name = "/tests.Service/"
+    text = b"request %d" % n
+    answers = [channel.unary_unary(name + "Unary")(text, timeout=20).decode()]
+    answers.append([piece.decode() for piece in channel.unary_stream(name + "Count")(b"5", timeout=20)])
+
+    def slowly():
+        for i in range(3):
+            time.sleep(0.003)
+            yield b"piece %d of %d" % (i, n)
+
+    answers.append([piece.decode() for piece in channel.stream_stream(name + "Echo")(slowly(), timeout=20)])
+    for method, timeout in (("Never", 0.05), ("Fails", 20)):
+        try:
+            channel.unary_unary(name + method)(text, timeout=timeout)
+        except grpc.RpcError as error:
+            answers.append([error.code().name, error.details() if method == "Fails" else None])
+    called = threading.Event()
+    future = channel.unary_unary(name + "Unary").future(text, timeout=20)
+    future.add_done_callback(lambda future: called.set())
+    answers += [future.result().decode(), called.wait(10)]
+    with grpc.insecure_channel("127.0.0.1:1") as nowhere:
+        try:
+            nowhere.unary_unary(name + "Unary")(text, timeout=20)
+        except grpc.RpcError as error:
+            answers.append(error.code().name)
+    return answers
