@@ -157,6 +157,7 @@ fn requests_and_threads_wait_for_each_other() {
             ("barriers", "false"),
             ("executors", "[true, [0, 1, 2, 3], true]"),
             ("timers", "[[0, 1, 2], true, false]"),
+            ("multiprocessed", "[0, 0]"),
             ("natives", "[null, true, true]"),
         ],
     );

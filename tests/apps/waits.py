@@ -341,6 +341,21 @@ def timers(n):
     return [sorted(ran), event.is_set(), any(thread.is_alive() for thread in waiting)]
 
 
+def multiprocessed(n):
+    """A child of multiprocessing's, forked in a thread that threading knows, ends well and brings a result."""
+    import multiprocessing
+
+    threading.current_thread()
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    child = context.Process(target=lambda: there.send(n * 2))
+    child.start()
+    answer = here.recv()
+    child.join()
+    here.close(), there.close()
+    return [answer, child.exitcode]
+
+
 libc.pthread_getspecific.restype = ctypes.c_void_p
 libc.pthread_setspecific.argtypes = ctypes.c_uint, ctypes.c_void_p
 key = ctypes.c_uint()

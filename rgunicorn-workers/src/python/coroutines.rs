@@ -25,6 +25,7 @@ use rgunicorn_core::app::AppError;
 use rgunicorn_core::worker::BootError;
 
 use super::environment::PythonVersion;
+use super::wsgi::forks;
 use super::{failure, interpreter};
 use crate::coro::{Runtime, State, Word, note_momentary, of_the_executable};
 
@@ -184,8 +185,11 @@ impl Runtime for Coroutines {
     }
 
     fn start(&self) -> Result<(), BootError> {
-        Python::attach(|py| self.try_start(py))
-            .map_err(|why| BootError::Boot(format!("coroutines can't be had with this CPython: {why}")))
+        Python::attach(|py| {
+            forks::mend_main_thread(py).map_err(|error| failure::report(py, &error))?;
+            self.try_start(py)
+        })
+        .map_err(|why| BootError::Boot(format!("coroutines can't be had with this CPython: {why}")))
     }
 
     fn word(&self) -> Option<Word> {

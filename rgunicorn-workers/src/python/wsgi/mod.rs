@@ -9,6 +9,7 @@
 //! | [`body`] | what the application returned: bytes, a file, or an iterable to be pulled |
 //! | [`upgrade`] | `gunicorn.socket`, for other protocols |
 //! | [`file_wrapper`] | `wsgi.file_wrapper` |
+//! | [`forks`] | processes that applications fork in a request |
 //! | [`context`] | each request's own context variables |
 //! | [`latin1`] | between bytes and the strings of PEP 3333 |
 //!
@@ -20,6 +21,7 @@ mod environ;
 mod errors;
 mod exchange;
 mod file_wrapper;
+pub(super) mod forks;
 mod header_names;
 mod input;
 mod keys;
@@ -225,6 +227,7 @@ impl Application for WsgiApplication {
 
 /// Has Python call this thread what the system calls it: so do profilers and log formats with `%(threadName)s`.
 fn name_thread(py: Python<'_>) -> PyResult<()> {
+    forks::mend_main_thread(py)?;
     let thread = std::thread::current();
     let Some(name) = thread.name() else { return Ok(()) };
     py.import("threading")?.call_method0("current_thread")?.setattr("name", name)
