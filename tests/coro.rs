@@ -248,13 +248,14 @@ fn a_request_timeout_is_refused_where_nothing_could_end_a_request() {
     assert!(said.contains("request_timeout") && said.contains("coro"), "{said}");
 }
 
-/// How often the threads of a process have gone to sleep or been put aside.
+/// How often the threads of a process have gone to sleep.
 fn switches_of(pid: i32) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let status =
         |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
     let count = |line: &str| {
-        line.contains("ctxt_switches").then(|| line.split_whitespace().last()?.parse::<u64>().ok())
+        line.starts_with("voluntary_ctxt_switches")
+            .then(|| line.split_whitespace().last()?.parse::<u64>().ok())
     };
     tasks.flat_map(|task| status(task.unwrap()).lines().filter_map(count).flatten().collect::<Vec<_>>()).sum()
 }

@@ -13,7 +13,7 @@ const AT_ONCE: usize = 30;
 fn server(class: &str, application: &str, who: &str) -> Server {
     let build = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-w", "1", "-k", class]);
     build
-        .args(["--threads", "40", "--timeout", "60", application])
+        .args(["--threads", "40", "--timeout", "180", application])
         .env("SERVICES", services())
         .env("WHO", format!("{who}_{class}"))
         .start()
@@ -23,7 +23,7 @@ fn server(class: &str, application: &str, who: &str) -> Server {
 fn answers(server: &Server, route: &str) -> Vec<String> {
     let ask = |n| {
         let mut client = server.connect();
-        client.set_timeout(Duration::from_secs(50));
+        client.set_timeout(Duration::from_secs(170));
         client.send(format!("GET /{route}/{n} HTTP/1.1\r\nHost: t\r\n\r\n"));
         client
     };
@@ -179,7 +179,7 @@ fn five_hundred_websockets_of_flask_sock() {
     let mut sockets: Vec<_> = (0..OPEN)
         .map(|_| {
             let mut client = server.connect();
-            client.set_timeout(Duration::from_secs(50));
+            client.set_timeout(Duration::from_secs(170));
             client.send(format!("GET /echo HTTP/1.1\r\n{OPENING}"));
             client
         })

@@ -1,8 +1,12 @@
 """The rounds: A B C, A B C, …, so that what disturbs the machine for a while disturbs all alike."""
 
+import contextlib
+import json
 import os
 import shlex
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -59,6 +63,32 @@ class Row:
 
 def compare(workload: Workload, keys: list[str], setup: Setup, options: Options, say) -> list[Row]:
     rows = [Row(key, absent=why_absent(key, setup)) for key in keys]
+    if workload.postgresql:
+        with postgresql() as why_not:
+            for row in rows:
+                row.absent = row.absent or why_not or setup.missing.get("psycopg2-binary")
+            return in_rounds(rows, workload, setup, options, say)
+    return in_rounds(rows, workload, setup, options, say)
+
+
+@contextlib.contextmanager
+def postgresql():
+    """A database, whose address is in the environment of the servers; or the reason why there is none."""
+    command = [sys.executable, ROOT / "tests/services.py", "postgresql"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        if not line:
+            yield process.stderr.read().strip()
+            return
+        os.environ["POSTGRESQL"] = " ".join(f"{name}={value}" for name, value in json.loads(line)["postgresql"].items())
+        yield None
+    finally:
+        process.stdin.close()
+        process.wait()
+
+
+def in_rounds(rows: list[Row], workload: Workload, setup: Setup, options: Options, say) -> list[Row]:
     for n in range(options.rounds):
         for row in rows:
             if row.absent:

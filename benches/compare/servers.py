@@ -40,7 +40,9 @@ class Server:
 
 def rgunicorn(worker: str, threads: int | None = None, log: bool = False) -> Callable[[Start], list]:
     def command(s: Start) -> list:
-        more = ["--threads", threads or s.workload.threads] if worker == "threads" else []
+        more = ["--threads", threads or s.workload.threads] if worker in ("threads", "coro") else []
+        # Some more than there are, as some may be closing.
+        more += ["--worker-connections", s.workload.connections + 100] if s.workload.connections > 900 else []
         more += ["--access-logfile", s.access_log] if log else []
         return [s.rgunicorn, "-k", worker, "-w", 1, "-b", s.at, "--log-level", "warning", *more, s.workload.app]
 
@@ -51,6 +53,7 @@ def gunicorn(worker: str) -> Callable[[Start], list]:
     def command(s: Start) -> list:
         # One thread makes gthread gunicorn's slowest; four is what its documentation starts with.
         more = ["--threads", max(4, s.workload.threads)] if worker == "gthread" else []
+        more += ["--worker-connections", s.workload.connections + 100] if s.workload.connections > 900 else []
         return [
             s.bin / "gunicorn", "-k", worker, "-w", 1, "-b", s.at, "--log-level", "warning", "--no-control-socket",
             *more, s.workload.app,
@@ -140,6 +143,7 @@ http {{
 ALL = {
     "rgunicorn-event": Server("rgunicorn event", None, rgunicorn("event")),
     "rgunicorn-threads": Server("rgunicorn threads", None, rgunicorn("threads")),
+    "rgunicorn-coro": Server("rgunicorn coro", None, rgunicorn("coro")),
     "rgunicorn-sync": Server("rgunicorn sync", None, rgunicorn("sync")),
     "rgunicorn-event-log": Server("rgunicorn event, access log", None, rgunicorn("event", log=True), logs=True),
     **{

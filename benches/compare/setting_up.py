@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 # gunicorn's gevent worker imports packaging, which gunicorn doesn't always bring.
-PEERS = ("flask", "django", "gunicorn", "packaging", "gevent", "tornado", "granian", "uwsgi", "bjoern", "fastwsgi", "uvicorn[standard]", "uvicorn-worker", "fastapi")
+PEERS = ("flask", "django", "gunicorn", "packaging", "gevent", "tornado", "granian", "uwsgi", "bjoern", "fastwsgi", "uvicorn[standard]", "uvicorn-worker", "fastapi", "psycopg2-binary")
 HELP = {
     "bjoern": "it needs libev and its headers (Debian: `apt install libev-dev gcc`)",
     "uwsgi": "it needs a C compiler (Debian: `apt install gcc`)",

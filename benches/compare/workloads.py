@@ -27,6 +27,8 @@ class Workload:
     beside_busy: bool = False
     websocket: bool = False
     """Messages of text that are sent back, one after the other on each connection."""
+    postgresql: bool = False
+    """Whether the application needs a database, which is started for the workload."""
     note: str = ""
 
 
@@ -36,12 +38,12 @@ GUNICORN = ("gunicorn-gevent", "gunicorn-gthread", "gunicorn-sync")
 PLAIN = (*RGUNICORN, *C_AND_RUST, "uvicorn", *GUNICORN)
 FRAMEWORK = (*RGUNICORN, *C_AND_RUST, *GUNICORN)
 ASGI = ("rgunicorn-asgi", "granian-asgi", "uvicorn", "gunicorn-uvicorn")
-THREADED = ("rgunicorn-threads", "granian", "uwsgi", "gunicorn-gthread")
+THREADED = ("rgunicorn-threads", "rgunicorn-coro", "granian", "uwsgi", "gunicorn-gthread")
 
 ALL = (
     Workload(
         "hello", "Hello world, 64 keep-alive connections",
-        ("rgunicorn-event", "rgunicorn-threads", "rgunicorn-sync", "nginx", *PLAIN[2:]),
+        ("rgunicorn-event", "rgunicorn-threads", "rgunicorn-coro", "rgunicorn-sync", "nginx", *PLAIN[2:]),
     ),
     Workload("10kb", "A 10 KB answer, 64 connections", PLAIN, app="apps:ten_kb", expect=TEN_KB),
     Workload(
@@ -89,6 +91,18 @@ ALL = (
         note="The ideal is 20,000 requests a second. Gevent has greenlets, as many as connections.",
     ),
     Workload(
+        "sleep-2000", "A handler that sleeps 10 ms, 2,000 connections, 2,000 threads",
+        ("rgunicorn-coro", "rgunicorn-threads", "granian", "gunicorn-gevent"),
+        app="apps:sleep", expect=b"slept\n", connections=2000, threads=2000,
+    ),
+    Workload(
+        "psycopg2", "psycopg2 asks PostgreSQL for `pg_sleep(0.05)`, 100 connections, 100 threads",
+        ("rgunicorn-coro", "rgunicorn-threads", "gunicorn-gthread", "gunicorn-gevent"),
+        app="postgresql_app:app", expect=b"asked\n", connections=100, threads=100, postgresql=True,
+        note="The ideal is 2,000 requests a second. psycopg2 is as it comes: it waits in C, where gevent can't have others run. "
+        "PostgreSQL is on the load generator's core.",
+    ),
+    Workload(
         "close", "A connection a request, 64 at a time",
         ("rgunicorn-sync", "rgunicorn-event", "nginx", *C_AND_RUST, "gunicorn-sync"), close=True,
     ),
@@ -101,7 +115,7 @@ ALL = (
         tuple(f"rgunicorn-threads-{n}" for n in (1, 4, 64, 200)),
     ),
     Workload(
-        "busy", "Quick requests beside two that compute, 20 threads", THREADED,
+        "busy", "Quick requests beside two that compute, 20 threads", (*THREADED, "gunicorn-gevent"),
         app="apps:busy", expect=b"done\n", threads=20, beside_busy=True,
         note="Two clients ask, each again and again, for an answer that takes 1 s of computing; beside them 50 quick "
         "requests a second are sent on time, each on a connection of its own, whether or not the last was answered. "

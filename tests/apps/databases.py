@@ -163,7 +163,7 @@ def psycopg2_notify(n):
     listener.cursor().execute(f"listen {channel}")
     timer = threading.Timer(0.02, speaker.cursor().execute, [f"notify {channel}, '{n}'"])
     timer.start()
-    readable = select.select([listener], [], [], 10)[0]
+    readable = select.select([listener], [], [], 60)[0]
     listener.poll()
     timer.join()
     heard = [notify.payload for notify in listener.notifies]
@@ -178,7 +178,7 @@ def psycopg2_notify(n):
 def psycopg_pool():
     import psycopg_pool
 
-    return psycopg_pool.ConnectionPool(DSN, min_size=2, max_size=8, timeout=20, open=True)
+    return psycopg_pool.ConnectionPool(DSN, min_size=2, max_size=8, timeout=60, open=True)
 
 
 @app.get("/psycopg/<int:n>")
@@ -224,7 +224,7 @@ def psycopg_async(n):
 def engine():
     import sqlalchemy
 
-    return sqlalchemy.create_engine(f"postgresql+psycopg2://{URL}", pool_size=5, max_overflow=5, pool_timeout=20)
+    return sqlalchemy.create_engine(f"postgresql+psycopg2://{URL}", pool_size=5, max_overflow=5, pool_timeout=60)
 
 
 @once

@@ -40,7 +40,7 @@ def once(make):
 def redis_client():
     import redis
 
-    pool = redis.BlockingConnectionPool(max_connections=10, timeout=20, **SERVICES["redis"])
+    pool = redis.BlockingConnectionPool(max_connections=10, timeout=60, **SERVICES["redis"])
     return redis.Redis(connection_pool=pool)
 
 
@@ -80,16 +80,16 @@ def redis_waits(n):
     nothing = client.blpop(key, timeout=0.02)
     timer = threading.Timer(0.02, client.rpush, [key, n])
     timer.start()
-    something = client.blpop(key, timeout=10)[1].decode()
+    something = client.blpop(key, timeout=60)[1].decode()
     timer.join()
     with client.pubsub() as messages:
         messages.subscribe(key)
         messages.get_message(timeout=5)
         timer = threading.Timer(0.02, client.publish, [key, "hello"])
         timer.start()
-        heard = messages.get_message(timeout=10)["data"].decode()
+        heard = messages.get_message(timeout=60)["data"].decode()
         timer.join()
-    with client.lock(f"{ME}:lock", timeout=30, sleep=0.005):
+    with client.lock(f"{ME}:lock", timeout=60, sleep=0.005):
         inside = client.incr(f"{ME}:inside")
         time.sleep(0.001)
         client.decr(f"{ME}:inside")
@@ -118,16 +118,16 @@ def requests(n):
     """A connection each, then one of a pool of eight that all share; a time-out; a body that is larger than all buffers."""
     import requests
 
-    alone = requests.get(f"{SLOW['url']}/?wait=0.03&size={1000 + n}", verify=SLOW["certificate"], timeout=30)
-    shared = session().get(f"{SLOW['url']}/?wait=0.01&size=200000", timeout=30)
+    alone = requests.get(f"{SLOW['url']}/?wait=0.03&size={1000 + n}", verify=SLOW["certificate"], timeout=60)
+    shared = session().get(f"{SLOW['url']}/?wait=0.01&size=200000", timeout=60)
     body = bytes([n % 251]) * 300_000
-    echoed = session().post(SLOW["url"], data=body, timeout=30).content
+    echoed = session().post(SLOW["url"], data=body, timeout=60).content
     try:
         late = requests.get(f"{SLOW['url']}/?wait=10", verify=SLOW["certificate"], timeout=(10, 0.05)).status_code
     except requests.exceptions.ReadTimeout:
         late = "ReadTimeout"
     try:
-        untrusted = requests.get(SLOW["url"], timeout=30).status_code
+        untrusted = requests.get(SLOW["url"], timeout=60).status_code
     except requests.exceptions.SSLError:
         untrusted = "SSLError"
     digest = hashlib.sha256(echoed).hexdigest() == hashlib.sha256(body).hexdigest()
@@ -148,7 +148,7 @@ def urllib3(n):
         asked = [
             executor.submit(pool_manager().request, "GET", f"{SLOW['url']}/?wait=0.01&size={size + n}") for size in (1, 2, 3)
         ]
-        sizes = [len(future.result(30).data) for future in concurrent.futures.as_completed(asked, 30)]
+        sizes = [len(future.result(60).data) for future in concurrent.futures.as_completed(asked, 60)]
     streamed = pool_manager().request("GET", f"{SLOW['url']}/?wait=0.01&size=100000", preload_content=False)
     total = sum(map(len, streamed.stream(8192)))
     streamed.release_conn()
@@ -177,7 +177,8 @@ def grpc_channel():
             yield request.upper()
 
     def never(request, context):
-        threading.Event().wait(0.5)
+        while context.is_active():
+            time.sleep(0.01)
         return b""
 
     def fails(request, context):
@@ -204,27 +205,27 @@ def grpc(n):
     _, channel = grpc_channel()
     name = "/tests.Service/"
     text = b"request %d" % n
-    answers = [channel.unary_unary(name + "Unary")(text, timeout=20).decode()]
-    answers.append([piece.decode() for piece in channel.unary_stream(name + "Count")(b"5", timeout=20)])
+    answers = [channel.unary_unary(name + "Unary")(text, timeout=60).decode()]
+    answers.append([piece.decode() for piece in channel.unary_stream(name + "Count")(b"5", timeout=60)])
 
     def slowly():
         for i in range(3):
             time.sleep(0.003)
             yield b"piece %d of %d" % (i, n)
 
-    answers.append([piece.decode() for piece in channel.stream_stream(name + "Echo")(slowly(), timeout=20)])
-    for method, timeout in (("Never", 0.05), ("Fails", 20)):
+    answers.append([piece.decode() for piece in channel.stream_stream(name + "Echo")(slowly(), timeout=60)])
+    for method, timeout in (("Never", 0.05), ("Fails", 60)):
         try:
             channel.unary_unary(name + method)(text, timeout=timeout)
         except grpc.RpcError as error:
             answers.append([error.code().name, error.details() if method == "Fails" else None])
     called = threading.Event()
-    future = channel.unary_unary(name + "Unary").future(text, timeout=20)
+    future = channel.unary_unary(name + "Unary").future(text, timeout=60)
     future.add_done_callback(lambda future: called.set())
-    answers += [future.result().decode(), called.wait(10)]
+    answers += [future.result().decode(), called.wait(60)]
     with grpc.insecure_channel("127.0.0.1:1") as nowhere:
         try:
-            nowhere.unary_unary(name + "Unary")(text, timeout=20)
+            nowhere.unary_unary(name + "Unary")(text, timeout=60)
         except grpc.RpcError as error:
             answers.append(error.code().name)
     return answers

@@ -298,7 +298,7 @@ def conditions(n):
     thread = threading.Thread(target=other)
     thread.start()
     with condition:
-        both = condition.wait_for(lambda: n in turns and -n in turns, 10)
+        both = condition.wait_for(lambda: n in turns and -n in turns, 60)
         never = condition.wait_for(lambda: False, 0.01)
         turns.remove(n), turns.remove(-n)
     thread.join()
@@ -308,21 +308,21 @@ def conditions(n):
 def barriers(n):
     """Ten requests at a time meet, as often as there are ten."""
     time.sleep(0.001 * (n % 5))
-    meeting.wait(10)
+    meeting.wait(60)
     return meeting.broken
 
 
 def executors(n):
     """All requests share four threads, and wait for the first, for all, and in vain."""
     asked = [executor.submit(lambda x: (time.sleep(0.001 * x), x + n)[1], x) for x in range(4)]
-    first, _ = concurrent.futures.wait(asked, 10, concurrent.futures.FIRST_COMPLETED)
-    results = sorted(future.result(10) for future in concurrent.futures.as_completed(asked, 10))
+    first, _ = concurrent.futures.wait(asked, 60, concurrent.futures.FIRST_COMPLETED)
+    results = sorted(future.result(60) for future in concurrent.futures.as_completed(asked, 60))
     never, called = concurrent.futures.Future(), threading.Event()
     asked[0].add_done_callback(lambda future: called.set())
     try:
         never.result(0.01)
     except concurrent.futures.TimeoutError:
-        return [len(first) > 0, results, called.wait(10)]
+        return [len(first) > 0, results, called.wait(60)]
 
 
 def timers(n):
@@ -337,7 +337,7 @@ def timers(n):
     for thread in waiting:
         thread.start()
     for thread in several + waiting:
-        thread.join(10)
+        thread.join(60)
     return [sorted(ran), event.is_set(), any(thread.is_alive() for thread in waiting)]
 
 
