@@ -31,7 +31,8 @@ impl Inline {
         loader: &dyn Loader,
         engine: EngineConfig,
     ) -> Result<Self, BootError> {
-        let alone = context.siblings.is_none() || context.config.workers < 2;
+        let most = context.config.workers.max(context.config.workers_max);
+        let alone = context.siblings.is_none() || most < 2;
         let (application, engine) = boot::boot(&mut context, loader, engine, 1)?;
         engine
             .wake_on(context.control.descriptor())
