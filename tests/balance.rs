@@ -97,7 +97,7 @@ on_every_class! {
 }
 
 on_classes! {
-    [event]
+    [event asgi tornado]
 
     fn no_request_waits_for_a_slow_one_while_a_worker_is_free(class: &str) {
         let server = start(class, 3);

@@ -31,16 +31,12 @@ impl Inline {
         loader: &dyn Loader,
         engine: EngineConfig,
     ) -> Result<Self, BootError> {
-        let most = context.config.workers.max(context.config.workers_max);
-        let alone = context.siblings.is_none() || most < 2;
         let (application, engine) = boot::boot(&mut context, loader, engine, 1)?;
         engine
             .wake_on(context.control.descriptor())
             .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;
         let engine = Arc::new(Mutex::new(engine));
-        let stand_in = (!alone).then(|| StandIn::start(&engine, context.slot.clone())).transpose();
-        let stand_in =
-            stand_in.map_err(|error| BootError::Boot(format!("cannot start a thread: {error}")))?;
+        let stand_in = StandIn::where_needed(&engine, &context.slot, &context.config);
         Ok(Inline {
             application,
             engine,

@@ -1,6 +1,6 @@
 //! Stands in for a worker's own thread while the application keeps that from its connections.
 //!
-//! A worker with one thread that is in a slow request can't look at its other connections, whose requests would wait while
+//! A worker with one thread, or one event loop, that is in a slow request can't look at its other connections, whose requests would wait while
 //! other workers have nothing to do. So each such worker that has siblings has a second thread, which knows nothing of the
 //! application. Every few milliseconds it looks whether anything went on; if something waits and nothing did, it does the
 //! sockets' part of a turn and [hands over](Engine::stand_in) what waits for the application.
@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::thread::Thread;
 use std::time::Duration;
 
+use rgunicorn_core::config::Config;
 use rgunicorn_core::engine::Engine;
 use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::sys::signals::Blocked;
@@ -57,11 +58,23 @@ struct Bed {
 }
 
 impl StandIn {
+    /// Starts a stand-in where there are other workers, or may be. Without one the worker is what it would be alone.
+    pub(crate) fn where_needed(post: &Arc<impl Post>, slot: &Slot, config: &Config) -> Option<StandIn> {
+        if slot.scoreboard().is_none() || config.workers.max(config.workers_max) < 2 {
+            return None;
+        }
+        StandIn::start(post, slot.clone())
+            .inspect_err(|error| {
+                tracing::error!("Cannot start a thread that stands in for this one: {error}")
+            })
+            .ok()
+    }
+
     /// Starts a stand-in, which ends when `post` is gone.
     ///
     /// # Errors
     /// When there is no room for another thread.
-    pub(crate) fn start(post: &Arc<impl Post>, slot: Slot) -> io::Result<StandIn> {
+    fn start(post: &Arc<impl Post>, slot: Slot) -> io::Result<StandIn> {
         // Signals are for the worker's own thread, which may have to be interrupted by them.
         let _blocked = Blocked::all()?;
         let bed = Arc::new(Bed::default());

@@ -11,6 +11,7 @@ use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::worker::{Control, Exit, Stop};
 
 use crate::boot::Recycling;
+use crate::stand_in::StandIn;
 
 /// What a worker brings.
 pub(crate) struct Serving {
@@ -23,7 +24,9 @@ pub(crate) struct Serving {
 
 /// The engine of a worker, and how the worker fares. No Python code runs while it is locked.
 pub(super) struct Turns {
-    engine: Mutex<Engine>,
+    engine: Arc<Mutex<Engine>>,
+    /// None where there is no other worker.
+    stand_in: Option<StandIn>,
     worker: Mutex<WorkerState>,
     slot: Slot,
     config: Arc<Config>,
@@ -62,7 +65,9 @@ impl Turns {
         let Serving { mut engine, control, slot, config, recycling } = serving;
         let logs_access = engine.access_log().is_some();
         let worker = WorkerState { control, recycling, exit: Exit::Stopped, leave_by: None, alarm: None };
-        Turns { engine: Mutex::new(engine), worker: Mutex::new(worker), slot, config, logs_access }
+        let engine = Arc::new(Mutex::new(engine));
+        let stand_in = StandIn::where_needed(&engine, &slot, &config);
+        Turns { engine, stand_in, worker: Mutex::new(worker), slot, config, logs_access }
     }
 
     pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
@@ -88,6 +93,9 @@ impl Turns {
     /// When the engine fails.
     pub(super) fn begin(&self) -> std::io::Result<usize> {
         self.slot.notify();
+        if let Some(stand_in) = &self.stand_in {
+            stand_in.rouse();
+        }
         let mut engine = self.engine();
         engine.wait(Some(Duration::ZERO))?;
         engine.process();
