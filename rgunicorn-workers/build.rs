@@ -9,4 +9,20 @@ fn main() {
     pyo3_build_config::add_libpython_rpath_link_args();
     #[cfg(feature = "python")]
     pyo3_build_config::use_pyo3_cfgs();
+    #[cfg(feature = "python")]
+    refuse_free_threading();
+}
+
+/// A build against a CPython without a GIL would compile, and wait for itself under load: docs/performance.md says where.
+#[cfg(feature = "python")]
+fn refuse_free_threading() {
+    let python = pyo3_build_config::get();
+    let without_gil = |flag: &pyo3_build_config::BuildFlag| flag.to_string() == "Py_GIL_DISABLED";
+    if python.build_flags().0.iter().any(without_gil) {
+        let path = python.executable().unwrap_or("the CPython that was found");
+        println!(
+            "cargo::error={path} is a free-threaded build, which rgunicorn doesn't support yet: \
+             set PYO3_PYTHON to a CPython with a GIL"
+        );
+    }
 }

@@ -13,7 +13,7 @@ const FAST: Duration = Duration::from_micros(200);
 /// How long an answer may be kept to be sent with others.
 const HELD: Duration = Duration::from_micros(500);
 
-/// What a turn of a one-thread class keeps back.
+/// What a turn keeps back.
 #[derive(Debug, Default)]
 pub(crate) struct Holding {
     /// When the first of the answers that are kept was there; none where the last call was slow.

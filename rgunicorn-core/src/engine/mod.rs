@@ -395,9 +395,12 @@ impl Engine {
     /// One after the other they cost less than each by itself: the first wakes up whoever takes them, and the others find it
     /// awake.
     pub fn send_held(&mut self) {
-        for key in std::mem::take(&mut self.held) {
+        let mut held = std::mem::take(&mut self.held);
+        for key in held.drain(..) {
             self.progress(key);
         }
+        // Nothing was held meanwhile: that takes the application. So its room is kept for the next ones.
+        self.held = held;
     }
 
     /// When the turn began, or the last exchange of it was given back.

@@ -14,7 +14,9 @@
 //! standby has it, takes the next request, and sees to it that another stands by. While requests are quick, one thread
 //! runs them all, batch by batch, as the class `event` would. CPython would make it drop the lock after 5 ms with the
 //! standby waiting, in the middle of a request, which would then wait for its turn: a runner hands the lock over shortly
-//! before that, between two requests. Threads are started when a role is free and nobody sleeps.
+//! before that, between two requests; also where all threads are runners, of which some may wait for the lock in the middle
+//! of a request: these would otherwise make each other drop it there, and a request could wait for all of them in turn.
+//! Threads are started when a role is free and nobody sleeps.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,6 +30,7 @@ use rgunicorn_core::engine::Engine;
 use rgunicorn_core::worker::Exit;
 
 use crate::boot::Recycling;
+use crate::holding::Holding;
 
 /// The threads and the engine that they share.
 pub(super) struct Pool {
@@ -82,6 +85,8 @@ impl Shared {
 impl Pool {
     /// How long the sockets may go without being looked at should that be wrong.
     const NAP: Duration = Duration::from_millis(1);
+    /// How long a thread keeps off the application's lock that has let go of it for others: until they are awake.
+    const WAY: Duration = Duration::from_micros(50);
 
     pub(super) fn new(
         application: Box<dyn Application>,
@@ -144,7 +149,11 @@ impl Pool {
             if shared.engine.queued() > 0 && !shared.standing_by {
                 shared.standing_by = true;
                 drop(shared);
-                self.application.attach(&mut || self.run());
+                let mut makes_way = false;
+                self.application.attach(&mut || makes_way = self.run());
+                if makes_way {
+                    std::thread::sleep(Self::WAY);
+                }
                 shared = self.lock();
             } else if shared.naps() {
                 shared = self.nap(shared);
@@ -178,6 +187,7 @@ impl Pool {
         shared.napping = false;
         if shared.engine.requests() == before {
             shared.streak = 0;
+            shared.engine.send_held();
         }
         shared
     }
@@ -206,24 +216,39 @@ impl Pool {
         self.tell_if_drained(shared);
     }
 
-    /// Runs the application for one request after the other, as long as there are any. With its lock.
-    fn run(self: &Arc<Self>) {
+    /// Runs the application for one request after the other, as long as there are any. With its lock. Returns whether
+    /// somebody else must have it next, who may be in the middle of a request.
+    fn run(self: &Arc<Self>) -> bool {
         let mut shared = self.lock();
         shared.standing_by = false;
         shared.running += 1;
+        // Those of a runner that has let go of the application's lock, and is slower than it seemed.
+        shared.engine.send_held();
         let mut stint = Stint::begin();
-        while !(shared.over || shared.standing_by && stint.is_over()) {
+        let mut holding = Holding::default();
+        let mut makes_way = false;
+        while !shared.over {
+            if stint.is_over() && (shared.standing_by || shared.running > 1) {
+                makes_way = !shared.standing_by;
+                break;
+            }
             if shared.engine.queued() == 0 {
+                shared.engine.send_held();
                 self.turn(&mut shared, Ok(()));
             }
             let Some(mut exchange) = shared.engine.next() else { break };
             self.fill_roles(&mut shared);
+            if shared.standing_by || self.most == 1 {
+                holding.prepare(&shared.engine, &mut exchange);
+            }
             drop(shared);
             let advanced = exchange.advance(&*self.application);
+            let before = stint.now;
             let quick = stint.note_request();
             shared = self.lock();
             shared.streak = if quick { shared.streak + 1 } else { 0 };
             shared.engine.give_back(exchange);
+            holding.given_back(&mut shared.engine, before);
             if let Err(status) = advanced {
                 self.note_end(&mut shared, Exit::Application(status));
             }
@@ -231,7 +256,9 @@ impl Pool {
             self.recycle(&mut shared);
             self.tell_if_drained(&shared);
         }
+        shared.engine.send_held();
         shared.running -= 1;
+        makes_way
     }
 
     /// Before a thread goes into the application: whoever is needed meanwhile must be there.
