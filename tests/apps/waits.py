@@ -342,16 +342,18 @@ def timers(n):
 
 
 def multiprocessed(n):
-    """A child of multiprocessing's, forked in a thread that threading knows, ends well and brings a result."""
+    """A child of multiprocessing's, forked in a thread that threading knows, ends well and brings a result. One at a time:
+    multiprocessing loses the status of a child that another thread happens to look for."""
     import multiprocessing
 
     threading.current_thread()
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
-    child = context.Process(target=lambda: there.send(n * 2))
-    child.start()
-    answer = here.recv()
-    child.join()
+    with lock:
+        child = context.Process(target=lambda: there.send(n * 2))
+        child.start()
+        answer = here.recv()
+        child.join()
     here.close(), there.close()
     return [answer, child.exitcode]
 

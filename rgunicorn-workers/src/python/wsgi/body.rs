@@ -4,8 +4,8 @@
 //! head is certain (PEP 3333: the server sends it with the first piece that isn't empty). The rest is pulled by the
 //! engine. `close()` is called once, whatever happens.
 
+use super::interned::intern;
 use pyo3::exceptions::PyAssertionError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple};

@@ -6,9 +6,9 @@
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard};
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{ffi, intern};
 use rgunicorn_core::SERVER_SOFTWARE;
 use rgunicorn_core::app::{AppError, Request, ServerAddress};
 use rgunicorn_core::http::{Scheme, Version};
@@ -18,6 +18,7 @@ use super::errors::Errors;
 use super::file_wrapper::FileWrapper;
 use super::header_names::{HeaderNames, Meaning};
 use super::input::Input;
+use super::interned::intern;
 use super::keys::Strings;
 use super::latin1::{decode, encode};
 use super::upgrade;

@@ -3,8 +3,8 @@
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard};
 
+use super::interned::intern;
 use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 use rgunicorn_core::app::{Response, ResponseError};

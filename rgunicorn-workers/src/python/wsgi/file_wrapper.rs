@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
+use super::interned::intern;
 use pyo3::exceptions::PyAttributeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 
 /// An iterable over the blocks of a file-like object; where that is a plain file, the kernel sends it.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`environ`] | the dictionary that describes the request; [`keys`] its constant keys, [`header_names`] the others |
 //! | [`input`] | `wsgi.input` |
+//! | [`interned`] | constant strings |
 //! | [`errors`] | `wsgi.errors` |
 //! | [`exchange`] | `start_response()` and `write()`, and what they may do when |
 //! | [`body`] | what the application returned: bytes, a file, or an iterable to be pulled |
@@ -24,6 +25,7 @@ mod file_wrapper;
 pub(super) mod forks;
 mod header_names;
 mod input;
+pub(super) mod interned;
 mod keys;
 mod latin1;
 mod upgrade;
@@ -125,9 +127,9 @@ impl WsgiApplication {
         let context = Context::copy_current(py).map_err(|error| failure::app_error(py, &error))?;
         let exchange = Exchange::new(py).map_err(|error| failure::app_error(py, &error))?;
         let answer = Exchange::lend(&exchange, outlet, || {
-            let start_response = exchange.getattr(pyo3::intern!(py, "start_response"))?;
-            let early_hints = exchange.getattr(pyo3::intern!(py, "early_hints"))?;
-            environ.set_item(pyo3::intern!(py, "wsgi.early_hints"), early_hints)?;
+            let start_response = exchange.getattr(interned::intern!(py, "start_response"))?;
+            let early_hints = exchange.getattr(interned::intern!(py, "early_hints"))?;
+            environ.set_item(interned::intern!(py, "wsgi.early_hints"), early_hints)?;
             let returned =
                 context.run(py, || self.application.bind(py).call1((environ, start_response)))??;
             body::prepare(&exchange, context, returned, self.sendfile)

@@ -9,10 +9,9 @@
 use std::ffi::CStr;
 use std::os::fd::IntoRawFd;
 
+use super::interned::intern;
 use pyo3::exceptions::PyStopIteration;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
 use rgunicorn_core::app::Request;
 
@@ -72,13 +71,10 @@ pub(super) fn add_socket(environ: &Bound<'_, PyDict>, request: &mut Request<'_>)
     environ.set_item(intern!(py, SOCKET), socket)
 }
 
-fn client_socket(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let class = CLASS.get_or_try_init(py, || {
-        let module = PyModule::from_code(py, WITH_EARLY_BYTES, c"rgunicorn_socket.py", c"rgunicorn_socket")?;
-        module.getattr("ClientSocket").map(Bound::unbind)
-    })?;
-    Ok(class.bind(py))
+/// Made anew each time, which is rare: a lock would be waited for with the thread of the one that has it, in a coroutine.
+fn client_socket(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    PyModule::from_code(py, WITH_EARLY_BYTES, c"rgunicorn_socket.py", c"rgunicorn_socket")?
+        .getattr("ClientSocket")
 }
 
 /// Whether an exception says that the application has answered on the socket by itself.
