@@ -19,6 +19,14 @@ const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: lines\r\nCo
 on_waiting_classes! {
     fn flask_sock_talks_to_a_websocket_client(class: &str) {
         let server = server(class, 30, &["sockets:app", "--access-logfile", "-"]);
+        let worker = server.wait_for_workers(1)[0];
+        server.wait_for_log("is ready");
+        let sockets = |worker: i32| {
+            let descriptors = std::fs::read_dir(format!("/proc/{worker}/fd")).expect("it lives");
+            let links = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+            links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+        };
+        let idle = sockets(worker);
         let script = repository().join("tests/clients/websocket_client.py");
         let output = Command::new(python()).arg(script).arg(server.url()).arg("20").output().expect("it runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -26,12 +34,7 @@ on_waiting_classes! {
         assert_eq!(server.connect().get("/").text(), "plain\n");
         assert!(!server.log().contains("ERROR"), "{}", server.log());
         // The sockets are gone with their requests: none is left open.
-        let worker = server.workers()[0];
-        server.wait_until("all sockets to be closed", || {
-            let descriptors = std::fs::read_dir(format!("/proc/{worker}/fd")).expect("it lives");
-            let sockets = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-            sockets.filter(|link| link.to_string_lossy().starts_with("socket:")).count() <= 2
-        });
+        server.wait_until("all sockets to be closed", || sockets(worker) <= idle);
     }
 
     fn what_came_behind_the_request_is_not_lost(class: &str) {
