@@ -279,7 +279,7 @@ pub fn dump_on_abort(py: Python<'_>, descriptor: RawFd) -> PyResult<()> {
 /// # Errors
 /// An exception of Python's own.
 pub(crate) fn tell_of_signals(heed: &Bound<'_, PyAny>, signals: &[i32]) -> PyResult<()> {
-    let module = heed.py().import("signal")?;
+    let module = heed.py().import("_signal")?;
     for number in signals {
         let Ok(signal) = Signal::try_from(*number) else { continue };
         keeping_handler(signal, || module.call_method1("signal", (*number, heed)).map(drop))?;

@@ -7,9 +7,10 @@ takes no lock that the interrupted code may hold.
 import gc
 import linecache
 import os
-import signal
 import sys
 import threading
+# Not signal, whose file a worker may not be allowed to read once it runs as another user.
+from _signal import signal
 
 END = b"\x04"
 
@@ -25,7 +26,7 @@ def install(number, descriptor, more):
         finally:
             os.write(descriptor, END)
 
-    signal.signal(number, handle)
+    signal(number, handle)
 
 
 def put(descriptor, text):

@@ -39,7 +39,7 @@ pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
     exception(py)?;
     let number = libc::SIGRTMAX() - 5;
     let handler = pyo3::wrap_pyfunction!(raise_if_interrupted, py)?;
-    py.import("signal")?.call_method1("signal", (number, handler))?;
+    py.import("_signal")?.call_method1("signal", (number, handler))?;
     SIGNAL.store(number, Ordering::Relaxed);
     Ok(())
 }
