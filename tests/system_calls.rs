@@ -68,6 +68,9 @@ fn trace(pid: i32, over: &AtomicBool, attached: &AtomicBool) -> Calls {
     calls
 }
 
+// Being traced, a request takes a hundred times as long, and what `threads` and `coro` do by the clock (handing the interpreter's lock
+// over, looking whether somebody computes) comes more often: they have more room than `event`, which does nothing by the clock.
+
 /// Each connection asks once, then each takes its answer.
 fn wave(clients: &mut [Client]) {
     for client in &mut *clients {
@@ -78,8 +81,8 @@ fn wave(clients: &mut [Client]) {
     }
 }
 
-/// All calls but the waits for sockets stay within 2.1 a request, and the waits are shared as well.
-fn costs_one_receive_and_one_send(arguments: &[&str]) {
+/// Receives and sends are 2 a request, all calls but the waits for sockets stay within `tenths`, and the waits are shared.
+fn costs_one_receive_and_one_send(arguments: &[&str], tenths: usize) {
     let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
         .args(["-w", "1"])
         .args(arguments)
@@ -103,21 +106,26 @@ fn costs_one_receive_and_one_send(arguments: &[&str]) {
     let others: usize = calls.values().sum();
     let told = || format!("{REQUESTS} requests with {arguments:?}: {waits} waits, and by number {calls:?}");
     assert!(calls.get(&nix::libc::SYS_recvfrom).is_some_and(|count| *count >= REQUESTS), "{}", told());
-    assert!(others * 10 <= REQUESTS * 21, "{}", told());
+    let both = [nix::libc::SYS_recvfrom, nix::libc::SYS_sendto]
+        .iter()
+        .filter_map(|call| calls.get(call))
+        .sum::<usize>();
+    assert!(both * 10 <= REQUESTS * 21, "{}", told());
+    assert!(others * 10 <= REQUESTS * tenths, "{}", told());
     assert!(waits * 2 <= REQUESTS, "{}", told());
 }
 
 #[test]
 fn with_event() {
-    costs_one_receive_and_one_send(&["-k", "event"]);
+    costs_one_receive_and_one_send(&["-k", "event"], 21);
 }
 
 #[test]
 fn with_threads() {
-    costs_one_receive_and_one_send(&["-k", "threads", "--threads", "1"]);
+    costs_one_receive_and_one_send(&["-k", "threads", "--threads", "1"], 25);
 }
 
 #[test]
 fn with_coro() {
-    costs_one_receive_and_one_send(&["-k", "coro"]);
+    costs_one_receive_and_one_send(&["-k", "coro"], 25);
 }
