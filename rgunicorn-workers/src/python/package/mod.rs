@@ -13,7 +13,7 @@ use rgunicorn_core::config::{Config, SETTINGS, Setting, Takes, Value};
 use rgunicorn_core::critical;
 
 use super::load::{self, LoadError};
-pub(crate) use values::{from_python, to_python};
+pub(crate) use values::{from_python, to_python, with_callables};
 
 /// The modules: name, source, whether it is a package.
 const SOURCES: &[(&str, &str, bool)] = &[

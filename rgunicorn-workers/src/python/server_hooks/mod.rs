@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyList};
+use pyo3::types::{PyDict, PyList};
 use rgunicorn_core::config::{Config, PythonLocation, SETTINGS, Value, python_location};
 use rgunicorn_core::hooks::{self, HookError};
 use rgunicorn_core::socket::Listener;
@@ -22,6 +22,7 @@ use std::os::fd::AsRawFd;
 
 pub(crate) use requests::{Asked, RequestHooks};
 
+use super::package::with_callables;
 use super::{config_file, failure, interpreter, load};
 
 /// The hooks that count, and the objects that they are called with.
@@ -212,29 +213,9 @@ fn shown<'a>(listeners: impl Iterator<Item = &'a Listener>) -> Vec<(String, i32)
     listeners.map(|listener| (listener.to_string(), listener.as_raw_fd())).collect()
 }
 
-/// A setting's value, as gunicorn's `cfg` has it.
+/// A setting's value, as gunicorn's `cfg` has it; hooks are not in it.
 fn object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
-    Ok(match value {
-        Value::None | Value::Callable(_) => py.None().into_bound(py),
-        Value::Bool(truth) => PyBool::new(py, *truth).to_owned().into_any(),
-        Value::Int(number) => number.into_pyobject(py)?.into_any(),
-        Value::Float(number) => number.into_pyobject(py)?.into_any(),
-        Value::Text(text) | Value::Class(text) | Value::Other(text) => text.into_pyobject(py)?.into_any(),
-        Value::List(items) => {
-            let list = PyList::empty(py);
-            for item in items {
-                list.append(object(py, item)?)?;
-            }
-            list.into_any()
-        }
-        Value::Map(items) => {
-            let map = PyDict::new(py);
-            for (key, item) in items {
-                map.set_item(key, object(py, item)?)?;
-            }
-            map.into_any()
-        }
-    })
+    with_callables(py, value, |_| py.None().into_bound(py))
 }
 
 /// Writes to the error log.
