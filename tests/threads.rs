@@ -93,6 +93,29 @@ fn quick_requests_get_their_turn_beside_busy_ones() {
     }
 }
 
+/// Answers that wait together are sent together, but not with one that keeps the last of the threads.
+#[test]
+fn quick_answers_are_sent_before_all_threads_wait() {
+    for threads in [2, 4] {
+        let server = server(threads, &[]);
+        for _ in 0..2 {
+            let mut others: Vec<_> = (1..threads).map(|_| ask(&server, "/sleep?s=1.5")).collect();
+            // Behind this one the others are queued, so that they are one batch.
+            let mut first = ask(&server, "/sleep?s=0.2");
+            std::thread::sleep(Duration::from_millis(50));
+            let mut quick: Vec<_> = (0..8).map(|_| ask(&server, "/")).collect();
+            let mut last = ask(&server, "/sleep?s=1");
+            let start = Instant::now();
+            quick.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+            let taken = start.elapsed();
+            assert!(taken < Duration::from_millis(900), "{threads} threads: {taken:?}");
+            for client in others.iter_mut().chain([&mut first, &mut last]) {
+                assert_eq!(client.response().status, 200);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_thread_keeps_its_thread_local_values_and_its_identity() {
     let server = server(1, &[]);

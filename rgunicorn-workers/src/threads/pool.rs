@@ -76,6 +76,14 @@ impl Shared {
     /// So many quick requests make it likely that the next one is quick as well.
     const STREAK: usize = 32;
 
+    /// Whether somebody sends the answers that a runner keeps back, should the application keep the runner: who naps, at
+    /// the end of its nap, and who neither runs nor sleeps nor leads, as soon as it stands by and has the application's
+    /// lock, or has taken another role.
+    fn sends_what_is_held(&self) -> bool {
+        let engaged = self.running + usize::from(self.leading) + self.sleeping;
+        self.napping || self.coming > 0 || self.threads > engaged
+    }
+
     /// Whether a leader had better nap.
     fn naps(&self) -> bool {
         !self.leading && !self.napping && self.running > 0 && self.streak >= Self::STREAK
@@ -194,6 +202,8 @@ impl Pool {
 
     /// Waits until the engine has something to do, and has it done.
     fn lead<'a>(self: &'a Arc<Self>, mut shared: MutexGuard<'a, Shared>) -> MutexGuard<'a, Shared> {
+        // Of a runner that may be in a slow request now.
+        shared.engine.send_held();
         let most = shared.engine.prepare_wait(None);
         shared.leader_until = most.and_then(|most| Instant::now().checked_add(most));
         drop(shared);
@@ -238,7 +248,7 @@ impl Pool {
             }
             let Some(mut exchange) = shared.engine.next() else { break };
             self.fill_roles(&mut shared);
-            if shared.standing_by || self.most == 1 {
+            if shared.sends_what_is_held() || self.most == 1 {
                 holding.prepare(&shared.engine, &mut exchange);
             }
             drop(shared);
