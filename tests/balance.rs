@@ -7,10 +7,16 @@ use nix::sys::signal::Signal;
 use rgunicorn_harness::{Client, Server, on_classes, on_every_class};
 
 fn start(class: &str, workers: usize) -> Server {
+    start_with(class, workers, &[])
+}
+
+fn start_with(class: &str, workers: usize, arguments: &[&str]) -> Server {
     let binary = env!("CARGO_BIN_EXE_rgunicorn");
     let count = workers.to_string();
-    let server =
-        Server::build(binary).args(["-k", class, "-w", &count, "--keep-alive", "60", "promises:app"]).start();
+    let server = Server::build(binary)
+        .args(["-k", class, "-w", &count, "--keep-alive", "60", "promises:app"])
+        .args(arguments)
+        .start();
     server.wait_for_log_times(") is ready", workers);
     server
 }
@@ -97,28 +103,43 @@ on_every_class! {
 }
 
 on_classes! {
-    [event asgi tornado]
+    [event threads coro asgi gevent eventlet tornado]
 
-    fn no_request_waits_for_a_slow_one_while_a_worker_is_free(class: &str) {
-        let server = start(class, 3);
-        // A slow request here and there, so that each worker has had some, and quick ones on connections that all of them hold.
-        let mut clients: Vec<Client> = (0..12).map(|_| server.connect()).collect();
-        clients.iter_mut().for_each(|client| {
-            pid(client);
-        });
-        let (slow, rest) = clients.split_at_mut(1);
-        for _ in 0..2 {
-            let begin = Instant::now();
-            slow[0].send("GET /sleep?s=3 HTTP/1.1\r\nHost: test\r\n\r\n");
-            // Time enough for it to begin.
-            std::thread::sleep(Duration::from_millis(100));
-            let busy: Vec<String> = rest.iter_mut().map(pid).collect();
-            let answered = begin.elapsed();
-            assert_eq!(slow[0].response().status, 200);
-            assert!(begin.elapsed() >= Duration::from_secs(3));
-            // Without help, a third of them would be answered after it.
-            assert!(answered < Duration::from_millis(2500), "{answered:?} {busy:?}");
-            assert!(by_worker(busy).len() <= 2);
-        }
+    fn no_request_waits_for_one_that_keeps_the_interpreter_while_a_worker_is_free(class: &str) {
+        helps_out(&start(class, 3), "/hold?s=2.5", 2);
     }
+}
+
+#[test]
+fn no_request_waits_for_a_thread_while_a_worker_is_free() {
+    helps_out(&start_with("threads", 3, &["--threads", "1"]), "/sleep?s=2.5", 2);
+}
+
+#[test]
+fn no_request_waits_for_a_coroutine_while_a_worker_is_free() {
+    // There is room for one more, in one of them.
+    helps_out(&start_with("coro", 3, &["--threads", "2"]), "/sleep?s=2.5", 5);
+}
+
+/// So many slow requests here and there, and quick ones on connections that all of them hold.
+fn helps_out(server: &Server, slow_request: &str, count: usize) {
+    let mut clients: Vec<Client> = (0..12 + count).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| {
+        pid(client);
+    });
+    let (slow, rest) = clients.split_at_mut(count);
+    let begin = Instant::now();
+    for client in &mut *slow {
+        client.send(format!("GET {slow_request} HTTP/1.1\r\nHost: test\r\n\r\n"));
+    }
+    // Time enough for them to begin, and for whoever looks after the rest to become sleepy.
+    std::thread::sleep(Duration::from_millis(400));
+    let busy: Vec<String> = rest.iter_mut().map(pid).collect();
+    let answered = begin.elapsed();
+    for client in &mut *slow {
+        assert_eq!(client.response().status, 200);
+    }
+    // Without help, a third of them would be answered after it.
+    assert!(answered < Duration::from_millis(2000), "{answered:?} {busy:?}");
+    assert!(begin.elapsed() >= Duration::from_millis(2500));
 }

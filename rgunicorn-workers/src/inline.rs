@@ -9,15 +9,15 @@ use rgunicorn_core::worker::{BootError, Control, Exit, Stop, Worker, WorkerConte
 
 use crate::boot::{self, Recycling};
 use crate::holding::Holding;
-use crate::stand_in::StandIn;
+use crate::stand_in;
 
 /// A worker whose only thread does everything.
 pub(crate) struct Inline {
     application: Box<dyn Application>,
     /// Locked but while the application is called, and not even then where nobody stands in.
     engine: Arc<Mutex<Engine>>,
-    /// None where there is no other worker.
-    stand_in: Option<StandIn>,
+    /// Whether somebody stands in for this thread: not where there is no other worker.
+    stood_in_for: bool,
     context: WorkerContext,
     recycling: Recycling,
     exit: Exit,
@@ -36,11 +36,11 @@ impl Inline {
             .wake_on(context.control.descriptor())
             .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;
         let engine = Arc::new(Mutex::new(engine));
-        let stand_in = StandIn::where_needed(&engine, &context.slot, &context.config);
+        let stood_in_for = stand_in::start_where_needed(&engine, &context.slot, &context.config);
         Ok(Inline {
             application,
             engine,
-            stand_in,
+            stood_in_for,
             recycling: Recycling::new(&context),
             exit: Exit::Stopped,
             leave_by: None,
@@ -59,9 +59,6 @@ impl Inline {
         if let Err(AppError::Exit { code, report }) = idled {
             tracing::error!("The application ends its worker\n{report}");
             self.end_for(Exit::Application(code));
-        }
-        if let Some(stand_in) = &self.stand_in {
-            stand_in.rouse();
         }
         Ok(waited?)
     }
@@ -85,7 +82,7 @@ impl Inline {
             let Some(mut exchange) = engine.next() else { break };
             holding.prepare(&engine, &mut exchange);
             let before = engine.now();
-            let advanced = if self.stand_in.is_some() {
+            let advanced = if self.stood_in_for {
                 drop(engine);
                 let advanced = exchange.advance(&*self.application);
                 engine = lock(shared);

@@ -1,21 +1,23 @@
-//! Stands in for a worker's own thread while the application keeps that from its connections.
+//! Stands in for a worker's own threads while the application keeps them from its connections.
 //!
-//! A worker with one thread, or one event loop, that is in a slow request can't look at its other connections, whose requests would wait while
-//! other workers have nothing to do. So each such worker that has siblings has a second thread, which knows nothing of the
-//! application. Every few milliseconds it looks whether anything went on; if something waits and nothing did, it does the
-//! sockets' part of a turn and [hands over](Engine::stand_in) what waits for the application.
+//! A worker with one thread, or one event loop, that is in a slow request can't look at its other connections, whose
+//! requests would wait while other workers have nothing to do; nor can one whose threads are all in requests, or whose
+//! threads wait for one that doesn't let go of the interpreter. So each worker that has siblings has one more thread, which
+//! knows nothing of the application. Every few milliseconds it looks whether anything went on; if something waits and
+//! nothing did, it does the sockets' part of a turn and [hands over](Engine::stand_in) what waits for the application.
 //!
 //! A thread that wants a processor and has none is no slow request: nothing is handed over for that, since the siblings are
-//! no better off. While the worker is idle its stand-in sleeps, and is woken up with it.
+//! no better off. When all has been quiet for a while the stand-in sleeps until somebody has a turn of the engine, or should.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, TryLockError, Weak};
-use std::thread::Thread;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use rgunicorn_core::config::Config;
-use rgunicorn_core::engine::Engine;
+use rgunicorn_core::engine::{Engine, Pulse};
 use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::sys::signals::Blocked;
 use rgunicorn_core::sys::threads::{others_runnable, processor_time};
@@ -29,76 +31,61 @@ const QUIET: u32 = 32;
 
 /// Where an engine is to be found.
 pub(crate) trait Post: Send + Sync + 'static {
-    /// Calls `work` with the engine, unless somebody has it now.
-    fn try_engine(&self, work: &mut dyn FnMut(&mut Engine));
+    /// Calls `work` with the engine. If somebody has it now this is waited for, or if not `patient` given up.
+    fn with_engine(&self, patient: bool, work: &mut dyn FnMut(&mut Engine));
 }
 
 impl Post for Mutex<Engine> {
-    fn try_engine(&self, work: &mut dyn FnMut(&mut Engine)) {
-        match self.try_lock() {
-            Ok(mut engine) => work(&mut engine),
-            Err(TryLockError::Poisoned(poisoned)) => work(&mut poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => {}
+    fn with_engine(&self, patient: bool, work: &mut dyn FnMut(&mut Engine)) {
+        if let Some(mut engine) = lock(self, patient) {
+            work(&mut engine);
         }
     }
 }
 
-/// A worker's stand-in, as the worker sees it.
-pub(crate) struct StandIn {
-    bed: Arc<Bed>,
-    thread: Thread,
+/// Locks a mutex, if not `patient` only if nobody has it now.
+pub(crate) fn lock<T>(mutex: &Mutex<T>, patient: bool) -> Option<MutexGuard<'_, T>> {
+    if patient {
+        return Some(mutex.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
-/// How the worker's own thread and its stand-in tell each other who sleeps.
-#[derive(Default)]
-struct Bed {
-    asleep: AtomicBool,
-    /// How often the worker has been woken up.
-    wakes: AtomicU64,
+/// Starts a stand-in where there are other workers, or may be; it ends when `post` is gone. Whether there is one: a worker
+/// without one is what it would be alone.
+pub(crate) fn start_where_needed(post: &Arc<impl Post>, slot: &Slot, config: &Config) -> bool {
+    if slot.scoreboard().is_none() || config.workers.max(config.workers_max) < 2 {
+        return false;
+    }
+    let started = start(post, slot.clone());
+    if let Err(error) = &started {
+        tracing::error!("Cannot start a thread that stands in for the worker's own: {error}");
+    }
+    started.is_ok()
 }
 
-impl StandIn {
-    /// Starts a stand-in where there are other workers, or may be. Without one the worker is what it would be alone.
-    pub(crate) fn where_needed(post: &Arc<impl Post>, slot: &Slot, config: &Config) -> Option<StandIn> {
-        if slot.scoreboard().is_none() || config.workers.max(config.workers_max) < 2 {
-            return None;
-        }
-        StandIn::start(post, slot.clone())
-            .inspect_err(|error| {
-                tracing::error!("Cannot start a thread that stands in for this one: {error}")
-            })
-            .ok()
-    }
-
-    /// Starts a stand-in, which ends when `post` is gone.
-    ///
-    /// # Errors
-    /// When there is no room for another thread.
-    fn start(post: &Arc<impl Post>, slot: Slot) -> io::Result<StandIn> {
-        // Signals are for the worker's own thread, which may have to be interrupted by them.
-        let _blocked = Blocked::all()?;
-        let bed = Arc::new(Bed::default());
-        let watch = Watch { post: Arc::downgrade(post), bed: Arc::clone(&bed), slot, last: Seen::default() };
-        let thread = std::thread::Builder::new().name("rgunicorn-standin".into()).spawn(|| watch.run())?;
-        Ok(StandIn { bed, thread: thread.thread().clone() })
-    }
-
-    /// The worker has been woken up, or is about to call its application.
-    #[inline]
-    pub(crate) fn rouse(&self) {
-        // Of the two, one sees what the other has said: see `Watch::sleep`.
-        self.bed.wakes.fetch_add(1, SeqCst);
-        if self.bed.asleep.load(SeqCst) {
-            self.bed.asleep.store(false, SeqCst);
-            self.thread.unpark();
-        }
-    }
+fn start(post: &Arc<impl Post>, slot: Slot) -> io::Result<()> {
+    // Signals are for the worker's own thread, which may have to be interrupted by them.
+    let _blocked = Blocked::all()?;
+    let mut news = Err(io::ErrorKind::NotFound.into());
+    post.with_engine(true, &mut |engine| news = engine.descriptor());
+    let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+    let watch = Watch { post: Arc::downgrade(post), news: news?, bell, slot, last: Seen::default() };
+    std::thread::Builder::new().name("rgunicorn-standin".into()).spawn(|| watch.run())?;
+    Ok(())
 }
 
 /// What the stand-in does.
 struct Watch<P> {
     post: Weak<P>,
-    bed: Arc<Bed>,
+    /// Readable when something has come for the engine that nobody has looked at.
+    news: OwnedFd,
+    /// Rung when somebody has looked, or will.
+    bell: Arc<EventFd>,
     slot: Slot,
     last: Seen,
 }
@@ -106,9 +93,7 @@ struct Watch<P> {
 /// What was seen at the last tick.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
-    steps: u64,
-    /// Something waited.
-    waits: bool,
+    pulse: Pulse,
     /// Nothing has gone on since some earlier tick, and this was the processor time then.
     since: Duration,
     stuck: bool,
@@ -117,40 +102,42 @@ struct Seen {
 impl<P: Post> Watch<P> {
     fn run(mut self) {
         let mut quiet = 0;
-        let mut wakes = 0;
         loop {
             std::thread::sleep(TICK);
             let Some(post) = self.post.upgrade() else { return };
-            let woken = self.bed.wakes.load(SeqCst);
-            let idle = !self.look(&*post) && woken == wakes;
-            drop(post);
-            quiet = if idle { quiet + 1 } else { 0 };
-            wakes = woken;
-            if quiet >= QUIET {
-                self.sleep(wakes);
-                quiet = 0;
+            quiet = if self.look(&*post) { 0 } else { quiet + 1 };
+            if quiet < QUIET {
+                continue;
             }
+            // A thread may keep the engine while it waits for events: then this is the sleep.
+            let mut sleeps = false;
+            post.with_engine(true, &mut |engine| {
+                sleeps = !engine.pulse().waits();
+                engine.ring(Arc::clone(&self.bell));
+            });
+            drop(post);
+            if sleeps {
+                self.sleep();
+            }
+            quiet = 0;
         }
     }
 
-    /// Sleeps until the worker is woken up, unless that has happened since `wakes` was read.
-    fn sleep(&self, wakes: u64) {
-        self.bed.asleep.store(true, SeqCst);
-        if self.bed.wakes.load(SeqCst) != wakes {
-            self.bed.asleep.store(false, SeqCst);
-        }
-        while self.bed.asleep.load(SeqCst) {
-            // A worker that ends doesn't call: the process is about to end then, and this thread with it.
-            std::thread::park();
-        }
+    /// Sleeps until somebody has a turn of the engine, or something has come that nobody looks at. A worker that ends doesn't
+    /// wake anybody up: the process is about to end then, and this thread with it.
+    fn sleep(&self) {
+        let watched = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+        let mut polled = [watched(self.news.as_fd()), watched(self.bell.as_fd())];
+        let _ = poll(&mut polled, PollTimeout::NONE);
+        let _ = self.bell.read();
     }
 
     /// Looks, and stands in if need be. Whether anything is going on.
     fn look(&mut self, post: &P) -> bool {
         let (last, mut now) = (self.last, None);
-        post.try_engine(&mut |engine| {
-            let mut seen = Seen { steps: engine.steps(), waits: engine.is_held_up(), ..last };
-            if seen.steps != last.steps || !last.waits || !seen.waits {
+        post.with_engine(false, &mut |engine| {
+            let mut seen = Seen { pulse: engine.pulse(), ..last };
+            if !seen.pulse.stands_still_since(&last.pulse) {
                 seen.since = processor_time();
                 seen.stuck = false;
             } else if last.stuck
@@ -164,12 +151,12 @@ impl<P: Post> Watch<P> {
             }
             now = Some(seen);
         });
-        // Who has the engine gets on with it.
-        let seen = now.unwrap_or(Seen { waits: false, stuck: false, ..last });
+        // Who has the engine gets on with it, or waits for it to be needed.
+        let seen = now.unwrap_or_default();
         if seen.stuck != last.stuck {
             self.slot.take_part(seen.stuck);
         }
         self.last = seen;
-        seen.waits || seen.steps != last.steps
+        seen.pulse.waits() || seen.pulse.beats_since(&last.pulse)
     }
 }

@@ -320,6 +320,14 @@ def processes(environ, start_response):
     return text(start_response, json.dumps(results))
 
 
+def hold(environ, start_response):
+    """Neither lets go of Python's lock nor of the thread for `s` seconds."""
+    import ctypes
+
+    ctypes.PyDLL(None).poll(None, 0, int(float(query(environ, "s", "1")) * 1000))
+    return text(start_response, "held\n")
+
+
 def compute(environ, start_response):
     """Keeps a thread busy for `s` seconds."""
     end = time.monotonic() + float(query(environ, "s", "1"))
@@ -408,6 +416,7 @@ ROUTES = {
     "/file": send_file,
     "/hang": hang,
     "/hits": count_hits,
+    "/hold": hold,
     "/hop-by-hop": hop_by_hop,
     "/ignore": ignore,
     "/injected": injected,

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
+use nix::sys::eventfd::EventFd;
 use socket2::Socket;
 
 use super::connection::{Connection, Phase};
@@ -91,7 +92,8 @@ impl Engine {
     /// Whether the next turn takes something out of the queue, as far as is known.
     pub(super) fn may_take_over(&self) -> bool {
         let full = self.places.len() >= self.config.worker_connections;
-        self.handover.as_ref().is_some_and(|handover| handover.pending && !handover.leaving) && !full
+        let wants = !full && (!self.out_of_reach || self.draining);
+        wants && self.handover.as_ref().is_some_and(|handover| handover.pending && !handover.leaving)
     }
 
     /// When the queue is to be looked at again.
@@ -232,12 +234,13 @@ impl Engine {
         true
     }
 
-    /// What could be done without the application, and hands over what can't: for a thread that has found the worker's own
-    /// [stuck](Self::is_held_up) in the application. To be called with nobody else in the engine.
+    /// What could be done without the application, and hands over what can't: for a thread that has found that the worker's
+    /// own don't get on: see [`pulse`](Self::pulse). To be called with nobody else in the engine.
     ///
     /// # Errors
     /// Those of `epoll_wait(2)`.
     pub fn stand_in(&mut self) -> io::Result<()> {
+        self.out_of_reach = !self.ready.is_empty();
         self.send_held();
         // Who waits in the listen queue is the others' business meanwhile.
         self.acceptor.unwatch(&self.poll);
@@ -262,14 +265,72 @@ impl Engine {
         }
     }
 
-    /// Whether something waits that only a turn gets on with: as seen by one who isn't about to have that turn.
-    pub fn is_held_up(&self) -> bool {
-        !self.ready.is_empty() || !self.held.is_empty() || epoll::has_events(self.poll.as_raw_fd())
+    /// A turn by one who hasn't got the application. As long as that is out of everybody's reach, nothing is taken from others
+    /// that would have to wait for it here.
+    pub fn process_aside(&mut self) {
+        if self.out_of_reach && !self.draining {
+            self.begin_turn();
+            self.attend();
+            self.answer_pages();
+            self.publish();
+        } else {
+            self.process();
+        }
     }
 
-    /// Counts turns, and what the application was given: who looks twice and sees the same knows that nothing went on.
-    pub fn steps(&self) -> u64 {
-        self.steps
+    pub(super) fn begin_turn(&mut self) {
+        self.turns += 1;
+        if let Some(bell) = self.bell.take() {
+            // Full means rung.
+            let _ = bell.write(1);
+        }
+    }
+
+    /// Has `bell` rung when somebody has the next turn.
+    pub fn ring(&mut self, bell: Arc<EventFd>) {
+        self.bell = Some(bell);
+    }
+
+    /// How far things have got, as seen by one who isn't about to have a turn.
+    pub fn pulse(&self) -> Pulse {
+        Pulse {
+            turns: self.turns,
+            taken: self.taken,
+            queued: !self.ready.is_empty(),
+            unread: !self.held.is_empty() || epoll::has_events(self.poll.as_raw_fd()),
+            out_of_reach: self.out_of_reach,
+        }
+    }
+}
+
+/// How far an engine has got, and what waits there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pulse {
+    turns: u64,
+    taken: u64,
+    /// Something waits for the application.
+    queued: bool,
+    /// Something waits for a turn.
+    unread: bool,
+    out_of_reach: bool,
+}
+
+impl Pulse {
+    /// Whether anything waits.
+    pub fn waits(&self) -> bool {
+        self.queued || self.unread || self.out_of_reach
+    }
+
+    /// Whether what waited earlier does so still, and nothing of its kind has gone on since.
+    pub fn stands_still_since(&self, earlier: &Pulse) -> bool {
+        let queue = self.queued && earlier.queued && self.taken == earlier.taken;
+        let sockets = self.unread && earlier.unread && self.turns == earlier.turns;
+        queue || sockets || self.out_of_reach
+    }
+
+    /// Whether anything has gone on.
+    pub fn beats_since(&self, earlier: &Pulse) -> bool {
+        (self.turns, self.taken) != (earlier.turns, earlier.taken)
     }
 }
 

@@ -38,10 +38,12 @@ mod upload;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
+use nix::sys::eventfd::EventFd;
 use slab::Slab;
 
 use accept::Acceptor;
@@ -51,6 +53,7 @@ use connection::{Connection, Phase, Received};
 pub use exchange::Exchange;
 use exchange::Outcome;
 pub(crate) use exchange::guard;
+pub use handover::Pulse;
 use handover::{Handover, QUEUE};
 pub(crate) use output::{Flushed, Output};
 pub use pages::Pages;
@@ -116,12 +119,18 @@ pub struct Engine {
     requests: u64,
     draining: bool,
     woken: bool,
-    /// Counts turns, and what the application was given.
-    steps: u64,
+    /// Counts turns.
+    turns: u64,
+    /// Counts what was asked for on behalf of the application.
+    taken: u64,
     /// Somebody else has had a turn meanwhile: the listeners are to be watched again.
     stood_in: bool,
+    /// What waited for the application then has waited for long: until somebody takes something for it, more is not welcome.
+    out_of_reach: bool,
     /// Wakes up whoever waits for the engine.
     nudge: Option<mio::Waker>,
+    /// To be rung at the next turn.
+    bell: Option<Arc<EventFd>>,
 }
 
 impl Engine {
@@ -159,9 +168,12 @@ impl Engine {
             requests: 0,
             draining: false,
             woken: false,
-            steps: 0,
+            turns: 0,
+            taken: 0,
             stood_in: false,
+            out_of_reach: false,
             nudge: None,
+            bell: None,
         })
     }
 
@@ -245,7 +257,8 @@ impl Engine {
 
     /// Does all that the sockets and timers ask for, without blocking and without the application.
     pub fn process(&mut self) {
-        self.steps += 1;
+        self.begin_turn();
+        self.out_of_reach = false;
         if std::mem::take(&mut self.stood_in) {
             self.make_room();
         }
@@ -315,7 +328,8 @@ impl Engine {
         reason = "an engine is no iterator: what is taken must be given back"
     )]
     pub fn next(&mut self) -> Option<Exchange> {
-        self.steps += 1;
+        self.taken += 1;
+        self.out_of_reach = false;
         while let Some(key) = self.ready.pop_front() {
             // The key of one that was closed may be another's by now.
             let Some(place) = self.places.get_mut(key) else { continue };
@@ -355,6 +369,7 @@ impl Engine {
 
     /// Takes back what [`next`](Self::next) gave.
     pub fn give_back(&mut self, exchange: Exchange) {
+        self.out_of_reach = false;
         // The application may have taken long: that is not to be taken out of the client's time.
         self.now = Instant::now();
         let Exchange { key, mut connection, outcome, .. } = exchange;
@@ -421,7 +436,7 @@ impl Engine {
                     Some(connection) => connection,
                     None => return,
                 };
-                let transport = std::sync::Arc::clone(&connection.transport);
+                let transport = Arc::clone(&connection.transport);
                 match connection.response.output().flush(&transport) {
                     Ok(Flushed::Everything) => connection.deadline = None,
                     Ok(Flushed::Blocked) => return self.wait_for_room(key),

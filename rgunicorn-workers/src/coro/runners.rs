@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rgunicorn_core::app::{AppError, Application, Request, Response};
@@ -27,7 +28,8 @@ const TURN: usize = 64;
 pub(super) struct Runners {
     scheduler: &'static Scheduler,
     application: Box<dyn Application>,
-    pub(super) engine: RefCell<Engine>,
+    /// Locked for moments only: a stand-in looks at it, too.
+    engine: Arc<Mutex<Engine>>,
     slot: Slot,
     most: usize,
     /// How long a request may take.
@@ -45,7 +47,7 @@ impl Runners {
     pub(super) fn new(
         scheduler: &'static Scheduler,
         application: Box<dyn Application>,
-        engine: Engine,
+        engine: Arc<Mutex<Engine>>,
         slot: Slot,
         config: &Config,
         recycling: Recycling,
@@ -53,7 +55,7 @@ impl Runners {
         Rc::new(Runners {
             scheduler,
             application,
-            engine: RefCell::new(engine),
+            engine,
             slot,
             most: most_at_once(config),
             limit: (!config.request_timeout.is_zero()).then_some(config.request_timeout),
@@ -64,22 +66,28 @@ impl Runners {
         })
     }
 
+    /// The engine, not to be kept while anything is waited for or the application has its turn.
+    pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn application(&self) -> &dyn Application {
         &*self.application
     }
 
     /// Whether requests are queued that somebody can take.
     pub(super) fn has_work(&self) -> bool {
-        self.engine.borrow().queued() > 0 && (self.coming.get() > 0 || self.can_call())
+        self.engine().queued() > 0 && (self.coming.get() > 0 || self.can_call())
     }
 
-    fn can_call(&self) -> bool {
+    /// Whether a request that comes now would begin.
+    pub(super) fn can_call(&self) -> bool {
         !self.resting.borrow().is_empty() || self.scheduler.len() < self.most
     }
 
     /// How long to wait at most: until the engine's next timer, and no longer than `most`.
     pub(super) fn until_next_turn(&self, most: Option<Duration>) -> Option<Duration> {
-        let mut engine = self.engine.borrow_mut();
+        let mut engine = self.engine();
         let until = engine.prepare_wait(most);
         // What is queued, and nobody is free for, is no reason not to wait.
         match engine.next_timer() {
@@ -94,7 +102,7 @@ impl Runners {
 
     /// Calls a runner if requests are queued and none is on its way.
     pub(super) fn call(self: &Rc<Self>) {
-        if self.engine.borrow().queued() == 0 || self.coming.get() > 0 {
+        if self.engine().queued() == 0 || self.coming.get() > 0 {
             return;
         }
         let rested = self.resting.borrow_mut().pop();
@@ -149,7 +157,7 @@ impl Runners {
     fn run(&self, me: &Coroutine, runtime: &dyn Runtime) -> bool {
         for _ in 0..TURN {
             let (next, others) = {
-                let mut engine = self.engine.borrow_mut();
+                let mut engine = self.engine();
                 (engine.next(), engine.queued() > 0)
             };
             let Some(mut exchange) = next else { return false };
@@ -164,7 +172,7 @@ impl Runners {
             me.end_limit();
             me.set_cooperative(runtime.has_lock());
             let answered = {
-                let mut engine = self.engine.borrow_mut();
+                let mut engine = self.engine();
                 engine.give_back(exchange);
                 engine.requests()
             };
@@ -181,7 +189,7 @@ impl Runners {
                 break;
             }
         }
-        self.engine.borrow().queued() > 0
+        self.engine().queued() > 0
     }
 
     /// Has the worker end, for this reason if there is none yet.

@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rgunicorn_core::app::{AppError, Loader};
@@ -18,6 +18,7 @@ use super::runners::Runners;
 use super::runtime::Runtime;
 use super::scheduler::Scheduler;
 use crate::boot::{self, Recycling};
+use crate::stand_in;
 
 /// The number that the engine's descriptor is watched under.
 const ENGINE: u32 = 0;
@@ -63,6 +64,8 @@ impl CoroWorker {
             .map_err(|error| failed("make the scheduler of coroutines", error))?;
         let descriptor = engine.descriptor().map_err(|error| failed("watch the engine", error))?;
         scheduler.watch(descriptor.as_raw_fd(), ENGINE).map_err(|error| failed("watch the engine", error))?;
+        let engine = Arc::new(Mutex::new(engine));
+        stand_in::start_where_needed(&engine, &context.slot, &context.config);
         let runners = Runners::new(
             scheduler,
             application,
@@ -141,7 +144,7 @@ impl CoroWorker {
 
     /// A turn of the engine, without waiting. Whether it came to anything.
     fn turn(&mut self) -> Result<bool, WorkerError> {
-        let mut engine = self.runners.engine.borrow_mut();
+        let mut engine = self.runners.engine();
         engine.wait(Some(Duration::ZERO))?;
         let news = engine.has_events();
         let due = engine.next_timer().is_some_and(|next| next <= Instant::now());
@@ -149,13 +152,21 @@ impl CoroWorker {
             // Who asks for the lock for nothing takes it from the one that was to have it.
             return Ok(false);
         }
+        drop(engine);
         // Under the lock: what it has sent to the end may be the application's bytes, which are dropped there.
         let runtime = self.scheduler.runtime();
         self.scheduler.settle();
         runtime.hold();
-        engine.process();
+        let mut engine = self.runners.engine();
+        if self.runners.can_call() {
+            engine.process();
+        } else {
+            engine.process_aside();
+        }
+        let connections = engine.connections();
+        drop(engine);
         runtime.release();
-        self.context.slot.set_connections(engine.connections());
+        self.context.slot.set_connections(connections);
         Ok(news)
     }
 
@@ -168,7 +179,7 @@ impl CoroWorker {
     }
 
     fn heed_signals(&mut self) {
-        let mut engine = self.runners.engine.borrow_mut();
+        let mut engine = self.runners.engine();
         if engine.take_wake() {
             self.context.control.poll();
             if self.context.control.take_reopen()
@@ -192,8 +203,7 @@ impl CoroWorker {
             None => false,
             Some(Stop::Quick) => true,
             Some(Stop::Graceful) => {
-                self.runners.engine.borrow().is_drained()
-                    || self.leave_by.is_some_and(|by| by <= Instant::now())
+                self.runners.engine().is_drained() || self.leave_by.is_some_and(|by| by <= Instant::now())
             }
         }
     }
@@ -209,7 +219,7 @@ impl Worker for CoroWorker {
             result = self.serve();
             runtime.hold();
         });
-        if let Some(access) = self.runners.engine.borrow_mut().access_log() {
+        if let Some(access) = self.runners.engine().access_log() {
             // Coroutines that are still in the application keep the engine from being dropped.
             access.flush();
         }

@@ -11,7 +11,7 @@ use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::worker::{Control, Exit, Stop};
 
 use crate::boot::Recycling;
-use crate::stand_in::StandIn;
+use crate::stand_in;
 
 /// What a worker brings.
 pub(crate) struct Serving {
@@ -25,8 +25,6 @@ pub(crate) struct Serving {
 /// The engine of a worker, and how the worker fares. No Python code runs while it is locked.
 pub(super) struct Turns {
     engine: Arc<Mutex<Engine>>,
-    /// None where there is no other worker.
-    stand_in: Option<StandIn>,
     worker: Mutex<WorkerState>,
     slot: Slot,
     config: Arc<Config>,
@@ -66,8 +64,8 @@ impl Turns {
         let logs_access = engine.access_log().is_some();
         let worker = WorkerState { control, recycling, exit: Exit::Stopped, leave_by: None, alarm: None };
         let engine = Arc::new(Mutex::new(engine));
-        let stand_in = StandIn::where_needed(&engine, &slot, &config);
-        Turns { engine, stand_in, worker: Mutex::new(worker), slot, config, logs_access }
+        stand_in::start_where_needed(&engine, &slot, &config);
+        Turns { engine, worker: Mutex::new(worker), slot, config, logs_access }
     }
 
     pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
@@ -93,9 +91,6 @@ impl Turns {
     /// When the engine fails.
     pub(super) fn begin(&self) -> std::io::Result<usize> {
         self.slot.notify();
-        if let Some(stand_in) = &self.stand_in {
-            stand_in.rouse();
-        }
         let mut engine = self.engine();
         engine.wait(Some(Duration::ZERO))?;
         engine.process();

@@ -17,6 +17,7 @@ use rgunicorn_core::engine::{Bodies, EngineConfig};
 use rgunicorn_core::worker::{BootError, Exit, Stop, Worker, WorkerClass, WorkerContext, WorkerError};
 
 use crate::boot::{self, Recycling};
+use crate::stand_in;
 use pool::Pool;
 
 /// The class behind `-k threads`.
@@ -54,7 +55,9 @@ impl WorkerClass for Threads {
         let recycling = Recycling::new(&context);
         let pool = Pool::new(application, engine, context.config.threads, recycling)
             .map_err(|error| BootError::Boot(format!("cannot make the thread pool: {error}")))?;
-        Ok(Box::new(ThreadsWorker { pool: Arc::new(pool), context, leaving: false, leave_by: None }))
+        let pool = Arc::new(pool);
+        stand_in::start_where_needed(&pool, &context.slot, &context.config);
+        Ok(Box::new(ThreadsWorker { pool, context, leaving: false, leave_by: None }))
     }
 }
 

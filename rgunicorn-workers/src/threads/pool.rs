@@ -31,6 +31,7 @@ use rgunicorn_core::worker::Exit;
 
 use crate::boot::Recycling;
 use crate::holding::Holding;
+use crate::stand_in::{self, Post};
 
 /// The threads and the engine that they share.
 pub(super) struct Pool {
@@ -211,17 +212,17 @@ impl Pool {
         let mut shared = self.lock();
         // It only says that there is something; that is looked at now.
         let _ = self.recall.read();
-        self.turn(&mut shared, waited);
+        self.turn(&mut shared, waited, Engine::process_aside);
         shared
     }
 
-    fn turn(&self, shared: &mut Shared, waited: io::Result<()>) {
+    fn turn(&self, shared: &mut Shared, waited: io::Result<()>, process: fn(&mut Engine)) {
         if let Err(error) = waited.and_then(|()| shared.engine.wait(Some(Duration::ZERO))) {
             tracing::error!("Cannot wait for connections: {error}");
             self.note_end(shared, Exit::Stopped);
             return;
         }
-        shared.engine.process();
+        process(&mut shared.engine);
         self.connections.store(shared.engine.connections(), Ordering::Relaxed);
         self.tell_if_drained(shared);
     }
@@ -244,7 +245,7 @@ impl Pool {
             }
             if shared.engine.queued() == 0 {
                 shared.engine.send_held();
-                self.turn(&mut shared, Ok(()));
+                self.turn(&mut shared, Ok(()), Engine::process);
             }
             let Some(mut exchange) = shared.engine.next() else { break };
             self.fill_roles(&mut shared);
@@ -352,6 +353,14 @@ impl Stint {
 
     fn is_over(&self) -> bool {
         self.now - self.since > Self::LONGEST
+    }
+}
+
+impl Post for Pool {
+    fn with_engine(&self, patient: bool, work: &mut dyn FnMut(&mut Engine)) {
+        if let Some(mut shared) = stand_in::lock(&self.shared, patient) {
+            work(&mut shared.engine);
+        }
     }
 }
 
