@@ -230,6 +230,63 @@ fn who_keeps_the_lock_for_long_is_named_once() {
     assert!(log.contains("GET /holding\n  File ") && log.contains("PyDLL(None).usleep(900_000)"), "{log}");
 }
 
+/// Half of the workers hung here, each time that something was made by one and wanted by others meanwhile.
+#[test]
+fn what_is_made_when_it_is_first_needed_may_be_needed_by_many_at_once() {
+    for (route, first) in [
+        ("misused", "[\"while processing 'size'\"]"),
+        ("misused", "[\"while processing 'size'\"]"),
+        ("misused", "[\"while processing 'size'\"]"),
+        ("raised", "<html>"),
+        ("read", "\"\""),
+        ("wrapped", "wrapped"),
+        ("sent", "\"\"\"What a worker"),
+        ("pieces", "onetwothree"),
+    ] {
+        let server = server("coro", 40, &["firsts:app"]);
+        let mut clients: Vec<_> = (0..30).map(|_| ask(&server, &format!("/{route}"))).collect();
+        for client in &mut clients {
+            let answer = client.response();
+            assert_eq!(answer.status, if route == "raised" { 500 } else { 200 }, "{route}\n{}", server.log());
+            assert!(answer.text().starts_with(first), "{route}: {}", answer.text());
+        }
+    }
+}
+
+#[test]
+fn all_that_wait_are_in_a_dump_and_those_in_the_same_place_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("ctl");
+    let socket = socket.to_str().unwrap();
+    let server = server("coro", 300, &["--control-socket", socket, "promises:raw"]);
+    let mut waiting: Vec<_> = (0..200).map(|_| ask(&server, "/sleep?s=6")).collect();
+    let mut alone = ask(&server, "/stream?n=2&pause=6");
+    let dump = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rgunicorn"));
+        let output = command.args(["ctl", "--socket", socket, "stack"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut text = String::new();
+    server.wait_until("all to be asleep", || {
+        text = dump();
+        text.contains("200 in the same place: ") && text.contains("in stream.<locals>.pieces")
+    });
+    assert!(text.contains("same place: GET /sleep, GET /sleep, "), "{text}");
+    assert!(text.contains(" and 195 more (most recent call last):\n"), "{text}");
+    assert_eq!(text.matches("in sleep\n").count(), 1, "{text}");
+    // One that computes, and keeps nobody waiting: it makes way for the report, and so is the last in its own.
+    let _busy = ask(&server, "/compute?s=60");
+    server.wait_until("the one that computes", || {
+        text = dump();
+        text.contains("GET /compute (most recent call last):\n")
+    });
+    assert!(text.contains("200 in the same place: "), "{text}");
+    for client in &mut waiting {
+        assert_eq!(client.response().text(), "slept\n");
+    }
+    assert_eq!(alone.response().status, 200);
+}
+
 #[test]
 fn the_stack_of_a_request_is_as_large_as_it_is_told_to_be() {
     let small = server("coro", 8, &["--coro-stack", "512K", "waits:app"]);

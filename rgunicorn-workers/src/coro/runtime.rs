@@ -1,5 +1,7 @@
 //! What a language runtime asks for around the switches of coroutines.
 
+use std::os::fd::RawFd;
+
 use rgunicorn_core::app::AppError;
 use rgunicorn_core::worker::BootError;
 
@@ -48,8 +50,18 @@ pub trait Runtime: Send + Sync {
     /// Takes it back.
     fn hold(&self) {}
 
+    /// Has a byte written to this descriptor, which doesn't block and stays open for good, with each signal that
+    /// [`heed`](Runtime::heed) is for. Called after [`start`](Runtime::start), with the lock.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn tell_of_signals(&self, descriptor: RawFd) -> Result<(), BootError> {
+        let _ = descriptor;
+        Ok(())
+    }
+
     /// Does what only the process's first thread may do, outside of coroutines and without the lock: before each wait
-    /// that blocks.
+    /// that blocks, and once a signal was told of.
     ///
     /// # Errors
     /// [`AppError::Exit`] if the application wants its worker to end.

@@ -4,15 +4,17 @@
 //! It is the process's first thread, and so Python's main thread: signal handlers of the application's run here, between
 //! two waits.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use rgunicorn_core::app::{AppError, Loader};
 use rgunicorn_core::engine::{Bodies, EngineConfig};
 use rgunicorn_core::worker::{BootError, Exit, Stop, Worker, WorkerContext, WorkerError};
 
+use super::interposed::real;
 use super::most_at_once;
 use super::runners::Runners;
 use super::runtime::Runtime;
@@ -22,6 +24,8 @@ use crate::stand_in;
 
 /// The number that the engine's descriptor is watched under.
 const ENGINE: u32 = 0;
+/// And the one that tells of signals of the application's.
+const SIGNALS: u32 = 1;
 
 /// How many coroutines go on, or requests begin, before the loop looks for what else has happened. More would be cheaper by
 /// a system call now and then; but what has come for the first would wait for the last, and those that began together would
@@ -38,6 +42,10 @@ pub(super) struct CoroWorker {
     runners: Rc<Runners>,
     /// A copy of the engine's descriptor, which is watched.
     _engine: OwnedFd,
+    /// Readable when a signal has come that the application has a handler for.
+    signals: OwnedFd,
+    /// Whether one has come that was not heeded yet.
+    told: bool,
     /// When a graceful stop ends, whatever is still held.
     leave_by: Option<Instant>,
     /// When signals of the application's were last looked for.
@@ -66,6 +74,11 @@ impl CoroWorker {
         scheduler.watch(descriptor.as_raw_fd(), ENGINE).map_err(|error| failed("watch the engine", error))?;
         let engine = Arc::new(Mutex::new(engine));
         stand_in::start_where_needed(&engine, &context.slot, &context.config);
+        let (signals, tell) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            .map_err(|error| failed("make a pipe for signals", error.into()))?;
+        // They may come as long as there is a process.
+        scheduler.runtime().tell_of_signals(tell.into_raw_fd())?;
+        scheduler.watch(signals.as_raw_fd(), SIGNALS).map_err(|error| failed("watch for signals", error))?;
         let runners = Runners::new(
             scheduler,
             application,
@@ -79,6 +92,8 @@ impl CoroWorker {
             scheduler,
             runners,
             _engine: descriptor,
+            signals,
+            told: false,
             leave_by: None,
             heeded: Instant::now(),
         })
@@ -110,18 +125,26 @@ impl CoroWorker {
     fn wait(&mut self) -> Result<(), WorkerError> {
         let news = self.turn()?;
         if news || self.scheduler.has_ready() || self.runners.has_work() {
-            if self.heeded.elapsed() >= HEED {
+            if self.told || self.heeded.elapsed() >= HEED {
                 self.heed();
             }
-            self.scheduler.poll(Some(Duration::ZERO))?;
-            return Ok(());
+            return self.poll(Some(Duration::ZERO));
         }
         if !self.heed() {
             return Ok(());
         }
         let most = self.runners.until_next_turn(self.longest_wait());
-        self.scheduler.poll(most)?;
+        self.poll(most)?;
         self.turn()?;
+        Ok(())
+    }
+
+    fn poll(&mut self, most: Option<Duration>) -> Result<(), WorkerError> {
+        if self.scheduler.poll(most)? & 1 << SIGNALS != 0 {
+            // Any number of them is as good as one.
+            real::read(self.signals.as_raw_fd(), &mut [0; 64]);
+            self.told = true;
+        }
         Ok(())
     }
 
@@ -132,6 +155,7 @@ impl CoroWorker {
             // Whoever passes for this thread has one to handle.
             return true;
         }
+        self.told = false;
         match self.scheduler.runtime().heed() {
             Err(AppError::Exit { code, report }) => {
                 tracing::error!("The application ends its worker\n{report}");

@@ -12,20 +12,23 @@
 //!   its own.
 
 mod limits;
-pub mod stacks;
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_uint, c_void};
+use std::os::fd::RawFd;
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use pyo3::ffi::{self, PyThreadState};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use rgunicorn_core::app::AppError;
 use rgunicorn_core::worker::BootError;
 
 use super::environment::PythonVersion;
-use super::wsgi::forks;
+use super::report::Places;
+use super::wsgi::{self, forks};
 use super::{failure, interpreter};
 use crate::coro::{Runtime, State, Word, note_momentary, of_the_executable};
 
@@ -46,6 +49,7 @@ pub struct Coroutines {
     unchecked: AtomicPtr<c_void>,
     /// The words of a thread state that say that a `threading.local` was used: one bit each; all if it can't be told.
     marks: AtomicUsize,
+    places: OnceLock<Places>,
 }
 
 impl Coroutines {
@@ -101,6 +105,16 @@ impl Coroutines {
             let changed = |at: &usize| before[*at] == 0 && after[*at] > 4096 && after[*at].is_multiple_of(8);
             Ok((0..STATE_WORDS).filter(changed).fold(0, |marks, at| marks | 1 << at))
         }
+    }
+
+    /// Makes all that is otherwise made when it is first needed. Whoever makes it holds a lock meanwhile and lets go of the GIL
+    /// (pyo3's `PyOnceLock`); a coroutine that wants it, too, would park the thread that both run on.
+    fn prepare(&self, py: Python<'_>) -> PyResult<()> {
+        forks::mend_main_thread(py)?;
+        wsgi::prepare(py)?;
+        // It can't be there yet.
+        let _ = self.places.set(Places::new(py)?);
+        Ok(())
     }
 
     fn try_start(&self, py: Python<'_>) -> Result<(), String> {
@@ -186,10 +200,25 @@ impl Runtime for Coroutines {
 
     fn start(&self) -> Result<(), BootError> {
         Python::attach(|py| {
-            forks::mend_main_thread(py).map_err(|error| failure::report(py, &error))?;
+            self.prepare(py).map_err(|error| failure::report(py, &error))?;
             self.try_start(py)
         })
         .map_err(|why| BootError::Boot(format!("coroutines can't be had with this CPython: {why}")))
+    }
+
+    fn tell_of_signals(&self, descriptor: RawFd) -> Result<(), BootError> {
+        Python::attach(|py| {
+            let set = py.import("_signal")?.getattr("set_wakeup_fd")?;
+            let options = PyDict::new(py);
+            options.set_item("warn_on_full_buffer", false)?;
+            let before = set.call((descriptor,), Some(&options))?;
+            // The application's own goes first: it does without being told at once.
+            if before.extract::<RawFd>()? != -1 {
+                set.call1((before,))?;
+            }
+            Ok(())
+        })
+        .map_err(|error: PyErr| BootError::Boot(error.to_string()))
     }
 
     fn word(&self) -> Option<Word> {
@@ -301,7 +330,7 @@ impl Runtime for Coroutines {
 
     fn place(&self, identity: usize) -> Option<(String, String)> {
         // In any thread, also one whose own state was made by ask().
-        Python::attach(|py| stacks::place(py, identity))
+        Python::attach(|py| self.places.get()?.of(py, identity))
     }
 
     fn renew(&self, state: State, becomes: &dyn Fn(State)) {

@@ -13,14 +13,18 @@ import threading
 from _signal import signal
 
 END = b"\x04"
+#: How many of those in the same place are named.
+NAMED = 5
+#: In how many functions a request is looked for.
+OUTERMOST = 4
 
 
-def install(number, descriptor, more):
-    """Has signal `number` write a report to `descriptor`; `more` writes what this worker's class adds, or is None."""
+def install(number, descriptor):
+    """Has signal `number` write a report to `descriptor`."""
 
     def handle(_number, frame):
         try:
-            put(descriptor, report(frame, more))
+            put(descriptor, report(frame))
         except BaseException as error:  # Whatever it is, it is not the interrupted code's.
             put(descriptor, f"The report broke off: {error!r}\n")
         finally:
@@ -35,19 +39,57 @@ def put(descriptor, text):
         data = data[os.write(descriptor, data) :]
 
 
-def report(interrupted, more):
-    parts = more(interrupted) if more else threads(interrupted)
-    return "\n".join([*parts, *tasks(), *greenlets()])
+def report(interrupted):
+    return "\n".join([*threads(interrupted), *tasks(), *greenlets()])
 
 
 def threads(interrupted):
+    """Threads, and the coroutines of the class `coro`, which pass for threads. Those in the same place are told together:
+    there may be thousands."""
     # Without threading's lock, and without its idea of who we are, which a monkey-patched one has not.
     names = {ident: thread.name for ident, thread in list(threading._active.items())}
-    here = sys._getframe()
+    here, places = sys._getframe(), {}
     for ident, frame in sys._current_frames().items():
         if frame is here:
             frame = interrupted
-        yield f"Thread {names.get(ident, hex(ident))} (most recent call last):\n{stack(frame)}"
+        who = request(frame) or f"Thread {names.get(ident, hex(ident))}"
+        # The lines of the source are read when all are known.
+        places.setdefault(tuple(walk(frame)), []).append((who, frame))
+    for found in sorted(places.values(), key=len, reverse=True):
+        who = ", ".join(who for who, _ in found[:NAMED])
+        if len(found) > 1:
+            who = f"{len(found)} in the same place: {who}"
+        if len(found) > NAMED:
+            who += f" and {len(found) - NAMED} more"
+        yield f"{who} (most recent call last):\n{stack(found[0][1])}"
+
+
+def walk(frame):
+    while frame is not None:
+        yield frame.f_code, frame.f_lineno
+        frame = frame.f_back
+
+
+def request(frame):
+    """The request that a stack answers, as far as the variables of its outermost functions tell."""
+    frames = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    for frame in frames[: -OUTERMOST - 1 : -1]:
+        for value in list(frame.f_locals.values()):
+            if type(value) is dict and "REQUEST_METHOD" in value and "PATH_INFO" in value:
+                return f"{value['REQUEST_METHOD']} {value.get('SCRIPT_NAME', '')}{value['PATH_INFO']}"
+    return None
+
+
+def place(ident):
+    """Where a thread or a coroutine is: the innermost place, and all of it as text."""
+    frame = sys._current_frames().get(ident)
+    if frame is None:
+        return None
+    asked, text = request(frame), stack(frame).rstrip()
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}", f"{asked}\n{text}" if asked else text
 
 
 def stack(frame):

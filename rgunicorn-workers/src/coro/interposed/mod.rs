@@ -192,7 +192,8 @@ fn duration(time: &libc::timespec) -> Duration {
     }
 }
 
-fn now(clock: libc::clockid_t) -> Duration {
+/// What a clock shows.
+pub(crate) fn now(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a valid place for the time.
     unsafe { libc::clock_gettime(clock, &raw mut time) };

@@ -58,6 +58,7 @@ use thread_locals::{ThreadLocals, Values};
 use timers::Timers;
 
 use super::fairness::{INTERVAL, Watch};
+use super::interposed;
 use super::runtime::{Runtime, State};
 
 /// One wait of one coroutine.
@@ -103,7 +104,7 @@ pub(crate) struct Coroutine {
     serial: Cell<u64>,
     waiting: Cell<bool>,
     woken: Cell<Wake>,
-    /// Has run for long the last time: others go first.
+    /// Has computed for long the last time: others go first.
     late: Cell<bool>,
     mask: Mask,
     limit: Limit,
@@ -119,6 +120,8 @@ pub(crate) struct Scheduler {
     late: RefCell<VecDeque<usize>>,
     /// How often others have gone before those that are late.
     passed: Cell<u32>,
+    /// How many turns are still to be measured by the thread's own time.
+    measured: Cell<u32>,
     timers: RefCell<Timers>,
     limits: RefCell<Timers>,
     /// How many coroutines pass for the process's first thread.
@@ -138,6 +141,8 @@ static WATCHING: AtomicUsize = AtomicUsize::new(0);
 
 /// How often others may go before those that are late.
 const PATIENCE: u32 = 16;
+/// How many turns are measured by the thread's own time after one that was long by the clock.
+const MEASURED: u32 = 256;
 /// The number under which messages of other threads are watched.
 const REMOTE: u32 = 15;
 
@@ -162,6 +167,7 @@ impl Scheduler {
             ready: RefCell::default(),
             late: RefCell::default(),
             passed: Cell::new(0),
+            measured: Cell::new(0),
             timers: RefCell::default(),
             limits: RefCell::default(),
             posing: Cell::new(0),
@@ -270,6 +276,8 @@ impl Scheduler {
         // SAFETY: bodies are touched only here, by the thread that is in none of them.
         let Some(body) = (unsafe { (*coroutine.body.get()).as_mut() }) else { return began };
         self.watch.turn_begins(began, self.has_ready(), self.next_timer(), coroutine.identity());
+        let measured = self.measured.get();
+        let computed = (measured > 0).then(thread_time);
         coroutine.mask.enter();
         CURRENT.set(Rc::as_ptr(&coroutine));
         self.exchange(&coroutine);
@@ -287,8 +295,12 @@ impl Scheduler {
             self.coroutines.borrow_mut().remove(key);
         }
         let now = Instant::now();
-        // One that was asked to make way lets all others go first.
-        coroutine.late.set(now.duration_since(began) >= INTERVAL);
+        let is_long = now.duration_since(began) >= INTERVAL;
+        self.measured.set(if is_long { MEASURED } else { measured.saturating_sub(1) });
+        // One that was asked to make way lets all others go first, if it has computed: on a busy machine the clock goes on
+        // while the thread does not. To ask for the thread's time is a system call; so it is left alone until a turn was
+        // long, and that one has the benefit of the doubt.
+        coroutine.late.set(is_long && computed.is_some_and(|before| thread_time() >= before + INTERVAL));
         now
     }
 
@@ -410,6 +422,11 @@ impl Scheduler {
             self.closing(descriptor);
         }
     }
+}
+
+/// How long this thread has computed.
+fn thread_time() -> Duration {
+    interposed::now(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// Tells the thread of the coroutines that another is about to close a descriptor.

@@ -5,38 +5,35 @@
 //! handler that raises the exception in the coroutine that looks.
 
 use std::ffi::{c_int, c_ulong};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-static EXCEPTION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+/// Made before the first request.
+static EXCEPTION: OnceLock<Py<PyType>> = OnceLock::new();
 /// The signal; 0 for none.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
-fn exception(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-    let make = || {
-        let base = py.get_type::<PyBaseException>();
-        let doc = c"The request has had the time that request_timeout gives it.";
-        PyErr::new_type(py, c"rgunicorn.RequestTimeout", Some(doc), Some(&base), None)
-    };
-    EXCEPTION.get_or_try_init(py, make).map(|class| class.bind(py))
-}
-
 #[pyfunction]
 fn raise_if_interrupted(py: Python<'_>, _number: c_int, _frame: &Bound<'_, PyAny>) -> PyResult<()> {
-    if crate::coro::take_interruption() {
-        return Err(PyErr::from_type(exception(py)?.clone(), "the request has had its request_timeout"));
+    match EXCEPTION.get() {
+        Some(class) if crate::coro::take_interruption() => {
+            Err(PyErr::from_type(class.bind(py).clone(), "the request has had its request_timeout"))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Makes all that is needed, in Python's main thread.
 pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
-    exception(py)?;
+    let (base, name) = (py.get_type::<PyBaseException>(), c"rgunicorn.RequestTimeout");
+    let doc = c"The request has had the time that request_timeout gives it.";
+    // One that is there already is as good.
+    let _ = EXCEPTION.set(PyErr::new_type(py, name, Some(doc), Some(&base), None)?);
     let number = libc::SIGRTMAX() - 5;
     let handler = pyo3::wrap_pyfunction!(raise_if_interrupted, py)?;
     py.import("_signal")?.call_method1("signal", (number, handler))?;
@@ -54,8 +51,8 @@ pub(super) fn signal() {
 }
 
 /// Raises the exception in the thread that passes for `identity`, as soon as it runs Python code.
-pub(super) fn raise_in(py: Python<'_>, identity: usize) {
-    if let Ok(class) = exception(py) {
+pub(super) fn raise_in(_py: Python<'_>, identity: usize) {
+    if let Some(class) = EXCEPTION.get() {
         // SAFETY: attached; the class lives for ever.
         unsafe { ffi::PyThreadState_SetAsyncExc(identity as c_ulong as _, class.as_ptr()) };
     }

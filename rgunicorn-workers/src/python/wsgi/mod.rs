@@ -35,6 +35,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rgunicorn_core::app::{AppError, Application, Request, Response};
@@ -46,7 +47,10 @@ pub(super) use self::latin1::decode as latin1;
 use self::body::Answer;
 use self::context::Context;
 use self::environ::EnvironBuilder;
+use self::errors::Errors;
 use self::exchange::{Exchange, Outlet};
+use self::file_wrapper::FileWrapper;
+use self::input::Input;
 use super::debugging::Spew;
 use super::failure;
 use super::server_hooks::{Asked, RequestHooks};
@@ -225,6 +229,23 @@ impl Application for WsgiApplication {
     fn want_variables(&mut self, names: &[String]) {
         self.variables = names.to_vec();
     }
+}
+
+/// Has pyo3 make what it makes when it is first needed while requests are answered: the types of our objects, of the exception
+/// that stands for a panic, and of what an argument of the wrong type is told by. It does so under a lock, which not every
+/// class can wait for.
+///
+/// # Errors
+/// A Python exception, such as `MemoryError`.
+pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
+    py.get_type::<PanicException>();
+    py.get_type::<Exchange>();
+    py.get_type::<Input>();
+    py.get_type::<FileWrapper>();
+    // Not a text: it is told so.
+    let told = Bound::new(py, Errors::default())?.call_method1("write", (0,));
+    debug_assert!(told.is_err());
+    Ok(())
 }
 
 /// Has Python call this thread what the system calls it: so do profilers and log formats with `%(threadName)s`.
