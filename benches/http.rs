@@ -86,6 +86,8 @@ fn access_line(criterion: &mut Criterion) {
             (name == "user-agent").then_some(b"Mozilla/5.0 (X11; Linux x86_64)".as_slice())
         },
         response_header: &|_| None,
+        request_headers: &|_| {},
+        response_headers: &|_| {},
         variables: &[],
     };
     let mut out = Vec::with_capacity(1024);

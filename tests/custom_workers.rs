@@ -120,6 +120,42 @@ with_and_without_gunicorn! {
         }
     }
 
+    fn a_class_of_the_configuration_file_itself_serves(path: Option<PathBuf>) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("conf.py");
+        let write = |mark: &str| {
+            let text = format!(
+                "from custom_worker import Plain\n\
+                 class Mine(Plain):\n    mark = '{mark}'\n\
+                 worker_class = Mine\n\
+                 def post_worker_init(worker):\n\
+                 \x20   worker.log.info('%s is %s: %s', type(worker).__name__, worker.mark, isinstance(worker, Mine))\n\
+                 def worker_exit(server, worker):\n\
+                 \x20   server.log.info('%s leaves: %s', worker.mark, worker.cfg.worker_class is Mine)\n"
+            );
+            std::fs::write(&file, text).unwrap();
+        };
+        write("first");
+        let build = || {
+            let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+                .args(["--pythonpath", ".", "-c", file.to_str().unwrap(), "custom_worker:app"]);
+            path.iter().fold(server, |server, path| server.env("PYTHONPATH", path.clone()))
+        };
+        let (code, _, error) = build().args(["--check-config"]).run();
+        assert_eq!(code, Some(0), "{error}");
+        let mut server = build().start();
+        server.wait_for_log("[INFO] Mine is first: True");
+        let first = get(&server, "/");
+        write("second");
+        server.signal(Signal::SIGHUP);
+        server.wait_for_log("[INFO] Mine is second: True");
+        server.wait_for_log("[INFO] first leaves: True");
+        assert_ne!(get(&server, "/"), first);
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.wait().code(), Some(0));
+        assert!(server.log().contains("second leaves: True"), "{}", server.log());
+    }
+
     fn a_program_with_a_server_in_it_is_served(path: Option<PathBuf>) {
         let program = |variable: Option<(&str, &str)>| {
             let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-c", "program:embedded.py", "-k", "event"]);

@@ -26,9 +26,9 @@ fn an_unknown_class_lists_the_known_ones() {
 
 #[test]
 fn a_setting_that_is_not_there_yet_is_refused_by_name() {
-    let (status, _, error) = run(&["--logger-class", "their.Logger", "promises:app"]);
+    let (status, _, error) = run(&["--http2-cleartext", "both", "promises:app"]);
     assert_eq!(status, Some(1), "{error}");
-    assert!(error.contains("logger_class"), "{error}");
+    assert!(error.contains("http2_cleartext"), "{error}");
 }
 
 #[test]

@@ -150,6 +150,11 @@ pub struct NoHooks;
 
 impl Hooks for NoHooks {
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        if config.has_host_logger() {
+            let why =
+                "or a setting logconfig*: this program was built without Python, whose loggers these are";
+            return Err(ConfigError::setting("logger_class", why));
+        }
         match named(config).next() {
             Some((name, _)) => {
                 Err(ConfigError::setting(name, "this program was built without Python, which hooks need"))

@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 
 use rgunicorn_core::app::{Application, Loader};
 use rgunicorn_core::engine::{Engine, EngineConfig};
-use rgunicorn_core::log::AccessLog;
 use rgunicorn_core::log::statsd::Statsd;
+use rgunicorn_core::log::{AccessLog, host};
 use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::worker::{BootError, WorkerContext};
 
@@ -44,7 +44,9 @@ pub(crate) fn engine(
         .map_err(|error| BootError::Boot(format!("cannot start the engine: {error}")))?;
     context.slot.set_capacity(capacity);
     engine.count_in(context.slot.clone());
-    engine.tell(Statsd::open(&context.config).map_err(BootError::Boot)?);
+    if !host::tells_statsd() {
+        engine.tell(Statsd::open(&context.config).map_err(BootError::Boot)?);
+    }
     if let Some(siblings) = context.siblings.take() {
         engine.join(siblings).map_err(|error| {
             BootError::Boot(format!("cannot watch for the other workers' connections: {error}"))

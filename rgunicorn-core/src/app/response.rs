@@ -122,6 +122,7 @@ pub struct Response {
     /// Bytes that the application supplied and that could not be sent.
     surplus: u64,
     variables: Vec<String>,
+    logged_elsewhere: bool,
 }
 
 impl Response {
@@ -287,6 +288,15 @@ impl Response {
         }
     }
 
+    /// Whoever calls this sees to the request's access line.
+    pub fn log_elsewhere(&mut self) {
+        self.logged_elsewhere = true;
+    }
+
+    pub(crate) fn is_logged_elsewhere(&self) -> bool {
+        self.logged_elsewhere
+    }
+
     /// Puts the head into the output, unless it is there already.
     fn commit(&mut self, known_length: Option<u64>) -> Result<(), ResponseError> {
         if self.head_sent() {
@@ -425,6 +435,7 @@ impl Response {
         self.body_bytes = 0;
         self.surplus = 0;
         self.variables.clear();
+        self.logged_elsewhere = false;
     }
 
     /// Says that the request's body arrives while the application runs.

@@ -121,9 +121,10 @@ impl Master {
     fn go_on(&mut self, why: &str) {
         let config = Arc::clone(&self.current.config);
         self.environment.replace(&config.raw_env);
-        self.hooks.restore();
         let directory = enter(&self.home.join(&config.chdir));
         let logs = log::setup(&config).map_err(StartError::from);
+        // Its logger, if it has one, has the last word.
+        self.hooks.restore();
         for error in [directory, logs].into_iter().filter_map(Result::err) {
             tracing::error!("{error}");
         }

@@ -85,6 +85,10 @@ impl Master {
         if config.daemon && inheritance.predecessor.is_none() {
             daemon::detach(config.enable_stdio_inheritance).map_err(StartError::Daemon)?;
         }
+        let overlay = furnish(&config);
+        // What is logged from here on goes through the logger that the settings name.
+        hooks.adopt(&config)?;
+        hooks.keep();
         log_settings(&config);
         tracing::info!("Starting rgunicorn {VERSION}");
         match limits::raise_descriptors() {
@@ -94,8 +98,6 @@ impl Master {
             Ok(_) => {}
             Err(error) => tracing::warn!("Can't raise the limit of open files: {error}"),
         }
-        let overlay = furnish(&config);
-        hooks.adopt(&config)?;
         hooks.nworkers_changed(config.workers, None);
         let mut master = Master {
             hooks,
@@ -209,6 +211,7 @@ impl Master {
 pub(super) fn check(config: &Config, class: &dyn WorkerClass, hooks: &dyn Hooks) -> Result<(), BootError> {
     enter(&config.chdir).map_err(|error| BootError::Boot(error.to_string()))?;
     furnish(config);
+    hooks.adopt(config).map_err(|error| BootError::Boot(error.to_string()))?;
     class.prepare(config)?;
     hooks.preload(config)
 }

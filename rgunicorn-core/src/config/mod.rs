@@ -65,6 +65,16 @@ impl Config {
         self.proc_name.as_deref().unwrap_or(&self.default_proc_name)
     }
 
+    /// Whether the logs go through a logger of the host's language, Python's, in place of our own.
+    pub fn has_host_logger(&self) -> bool {
+        // The second one is this server's business: `statsd_host`.
+        const OURS: [&str; 2] = ["gunicorn.glogging.Logger", "gunicorn.instrument.statsd.Statsd"];
+        self.logconfig.is_some()
+            || self.logconfig_json.is_some()
+            || !self.logconfig_dict.is_empty()
+            || !OURS.contains(&self.logger_class.as_str())
+    }
+
     /// What request heads are checked against.
     pub fn http_policy(&self) -> Policy {
         Policy {

@@ -202,15 +202,17 @@ settings! {
         loglevel: LogLevel as Level = LogLevel::Info, ["--log-level"] LEVEL, Implemented;
         /// Sends the standard output and error of the application to the error log's file.
         capture_output: bool as Switch = false, ["--capture-output"], Implemented;
-        /// A Python class that logs in place of the server's own.
+        /// The class of the logger that the logs go through: a class that is derived from `gunicorn.glogging.Logger`, by its
+        /// path, or itself in a Python file. See [logging.md](logging.md).
         logger_class: String as ClassName = "gunicorn.glogging.Logger".into(),
-            ["--logger-class"] STRING, Planned;
-        /// A file that configures Python's logging.
-        logconfig: Option<String> as OptionalText = None, ["--log-config"] FILE, Planned;
-        /// A dictionary that configures Python's logging.
-        logconfig_dict: Vec<(String, Value)> as Mapping = Vec::new(), [], Planned;
-        /// A JSON file that configures Python's logging.
-        logconfig_json: Option<String> as OptionalText = None, ["--log-config-json"] FILE, Planned;
+            ["--logger-class"] STRING, Implemented;
+        /// A file in the form of Python's `logging.config.fileConfig`: the logs go through Python's `logging`, by the
+        /// loggers `gunicorn.error` and `gunicorn.access`. See [logging.md](logging.md).
+        logconfig: Option<String> as OptionalText = None, ["--log-config"] FILE, Implemented;
+        /// A dictionary in the form of Python's `logging.config.dictConfig`, for the same; goes before the other two.
+        logconfig_dict: Vec<(String, Value)> as Mapping = Vec::new(), [], Implemented;
+        /// The same as a file with JSON; goes before `logconfig`.
+        logconfig_json: Option<String> as OptionalText = None, ["--log-config-json"] FILE, Implemented;
         /// Where syslog listens.
         syslog_addr: String as Text = "udp://localhost:514".into(), ["--log-syslog-to"] SYSLOG_ADDR, Implemented;
         /// Sends the logs to syslog.

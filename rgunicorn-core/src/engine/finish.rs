@@ -99,6 +99,9 @@ impl Engine {
         let Some(connection) = self.places.get(key).and_then(|place| place.connection.as_deref()) else {
             return;
         };
+        if connection.response.is_logged_elsewhere() {
+            return;
+        }
         write_record(access, connection, connection.response.status(), connection.response.body_bytes());
     }
 
@@ -137,6 +140,10 @@ fn write_record(access: &mut AccessLog, connection: &Connection, status: u16, se
         response_header: &|name| {
             connection.response.headers().find(|(n, _)| same(n, name)).map(|(_, value)| value)
         },
+        request_headers: &|show| {
+            head.headers.iter().for_each(|header| show(header.name.of(bytes), header.value.of(bytes)));
+        },
+        response_headers: &|show| connection.response.headers().for_each(|(name, value)| show(name, value)),
         variables: connection.response.variables(),
     });
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::format::{AccessRecord, LogFormat};
 use super::syslog::Syslog;
-use super::{LogError, LogFile, inherited_access, json};
+use super::{LogError, LogFile, host, inherited_access, json};
 use crate::config::{Config, LogLevel, LogTarget};
 use crate::sys::files;
 
@@ -39,12 +39,14 @@ enum Target {
     None,
     Standard,
     File(LogFile),
+    /// The host's logger.
+    Host,
 }
 
 impl Target {
     fn descriptor(&self) -> Option<RawFd> {
         match self {
-            Target::None => None,
+            Target::None | Target::Host => None,
             Target::Standard => Some(files::STDOUT),
             Target::File(file) => Some(file.file.as_raw_fd()),
         }
@@ -57,6 +59,17 @@ impl AccessLog {
     /// # Errors
     /// A [`LogError`] naming the setting.
     pub fn open(config: &Config) -> Result<Option<AccessLog>, LogError> {
+        if config.has_host_logger() {
+            // What a line says is the logger's business.
+            let mut log = AccessLog::new(LogFormat::compile("")?, Target::Host);
+            log.skip = skipped(config);
+            return Ok(Some(log));
+        }
+        Self::open_own(config)
+    }
+
+    /// As [`open`](Self::open), whatever takes the logs.
+    pub(super) fn open_own(config: &Config) -> Result<Option<AccessLog>, LogError> {
         let syslog = match config.disable_redirect_access_to_syslog {
             true => None,
             false => Syslog::open(config, "access").map_err(LogError::Server)?,
@@ -68,9 +81,8 @@ impl AccessLog {
             Some(LogTarget::File(path)) => Target::File(file(path, config)?),
         };
         let format = LogFormat::compile(&config.access_log_format)?;
-        let skip = config.access_log_skip.iter().map(|path| path.clone().into_bytes()).collect();
         let mut log = AccessLog::new(format, target);
-        (log.json, log.skip, log.syslog) = (config.access_log_json, skip, syslog);
+        (log.json, log.skip, log.syslog) = (config.access_log_json, skipped(config), syslog);
         Ok(Some(log))
     }
 
@@ -102,6 +114,9 @@ impl AccessLog {
         if record.request.is_some_and(|request| self.skip.iter().any(|path| path == request.path)) {
             return;
         }
+        if let Target::Host = self.target {
+            return host::access(record);
+        }
         let start = self.buffer.len();
         if self.json {
             json::access(&mut self.buffer, record, self.process);
@@ -109,11 +124,25 @@ impl AccessLog {
             self.format.write(&mut self.buffer, record, self.process);
             self.buffer.push(b'\n');
         }
-        if let (Some(syslog), Some(line)) = (&self.syslog, self.buffer.get(start..)) {
-            syslog.send(LogLevel::Info, String::from_utf8_lossy(line).trim_end());
-        }
+        self.send(start);
         if self.buffer.len() >= BATCH {
             self.flush();
+        }
+    }
+
+    /// Adds a line as it is, and writes it.
+    pub(super) fn line(&mut self, line: &str) {
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(line.as_bytes());
+        self.buffer.push(b'\n');
+        self.send(start);
+        self.flush();
+    }
+
+    /// Sends what stands behind `start` in the buffer to syslog, if it is wanted there.
+    fn send(&self, start: usize) {
+        if let (Some(syslog), Some(line)) = (&self.syslog, self.buffer.get(start..)) {
+            syslog.send(LogLevel::Info, String::from_utf8_lossy(line).trim_end());
         }
     }
 
@@ -161,6 +190,11 @@ impl Drop for AccessLog {
     }
 }
 
+/// The paths of requests that are left out.
+fn skipped(config: &Config) -> Vec<Vec<u8>> {
+    config.access_log_skip.iter().map(|path| path.clone().into_bytes()).collect()
+}
+
 fn file(path: &Path, config: &Config) -> Result<LogFile, LogError> {
     inherited_access(path).map_or_else(|| LogFile::create("accesslog", path, config), Ok)
 }
@@ -185,6 +219,8 @@ mod tests {
             elapsed: Duration::ZERO,
             request_header: &|_| None,
             response_header: &|_| None,
+            request_headers: &|_| {},
+            response_headers: &|_| {},
             variables: &[],
         }
     }

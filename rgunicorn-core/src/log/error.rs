@@ -15,7 +15,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::statsd::Statsd;
 use super::syslog::Syslog;
-use super::{CRITICAL, json};
+use super::{CRITICAL, host, json};
 use crate::config::LogLevel;
 use crate::sys::clock::Stamp;
 use crate::sys::files;
@@ -77,6 +77,14 @@ pub fn report_descriptor() -> RawFd {
     }
 }
 
+/// The least severe level that is logged.
+pub fn level() -> LogLevel {
+    const ALL: [LogLevel; 5] =
+        [LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error, LogLevel::Critical];
+    let level = LEVEL.load(Ordering::Relaxed);
+    ALL.into_iter().find(|known| *known as u8 == level).unwrap_or(LogLevel::Info)
+}
+
 /// Drops what is less severe than `level`, from now on.
 pub fn set_level(level: LogLevel) {
     LEVEL.store(level as u8, Ordering::Relaxed);
@@ -87,7 +95,7 @@ pub fn set_level(level: LogLevel) {
 /// is none.
 pub fn raw_line(line: &[u8]) {
     if ALSO.lock().unwrap_or_else(PoisonError::into_inner).json {
-        return write(LogLevel::Error, String::from_utf8_lossy(line).trim_end());
+        return put_message(LogLevel::Error, String::from_utf8_lossy(line).trim_end());
     }
     if line.ends_with(b"\n") {
         put(line);
@@ -96,23 +104,45 @@ pub fn raw_line(line: &[u8]) {
     }
 }
 
-/// Writes a message, in whatever form is wanted, to wherever it is wanted.
+/// Logs a message: by the host's logger, if there is one.
 fn write(level: LogLevel, message: &str) {
-    let also = ALSO.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(syslog) = &also.syslog {
-        syslog.send(level, message);
+    if !host::message(level, message) {
+        put_message(level, message);
     }
+    count(level);
+}
+
+/// Writes a message of the host's logger to the error log, if its level is one that is logged.
+pub fn message(level: LogLevel, message: &str) {
+    if level as u8 >= LEVEL.load(Ordering::Relaxed) {
+        put_message(level, message);
+        if !host::is_within() {
+            count(level);
+        }
+    }
+}
+
+/// Tells StatsD of a message.
+fn count(level: LogLevel) {
     let name = match level {
         LogLevel::Critical => "gunicorn.log.critical",
         LogLevel::Error => "gunicorn.log.error",
         LogLevel::Warning => "gunicorn.log.warning",
-        LogLevel::Debug | LogLevel::Info => "",
+        LogLevel::Debug | LogLevel::Info => return,
     };
-    let json = also.json;
-    drop(also);
-    if !name.is_empty() {
+    if !host::tells_statsd() {
         with_statsd(|statsd| statsd.count(name));
     }
+}
+
+/// Writes a message, in whatever form is wanted, to the file and to syslog.
+fn put_message(level: LogLevel, message: &str) {
+    let also = ALSO.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(syslog) = &also.syslog {
+        syslog.send(level, message);
+    }
+    let json = also.json;
+    drop(also);
     let stamp = Stamp::now();
     if json {
         let mut line = Vec::with_capacity(message.len() + 128);

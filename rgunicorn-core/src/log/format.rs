@@ -27,9 +27,16 @@ pub struct AccessRecord<'a> {
     pub request_header: &'a dyn Fn(&str) -> Option<&'a [u8]>,
     /// Finds a response header by its name in lower case.
     pub response_header: &'a dyn Fn(&str) -> Option<&'a [u8]>,
+    /// Shows all request headers, name and value, as they were sent.
+    pub request_headers: &'a dyn Fn(&mut Show<'_>),
+    /// Shows all response headers that the application has set.
+    pub response_headers: &'a dyn Fn(&mut Show<'_>),
     /// The values of [`LogFormat::variables`], in that order; fewer, or empty ones, print as `-`.
     pub variables: &'a [String],
 }
+
+/// What headers are shown to, one after the other.
+pub type Show<'a> = dyn FnMut(&[u8], &[u8]) + 'a;
 
 impl std::fmt::Debug for AccessRecord<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -416,6 +423,8 @@ mod tests {
             elapsed: Duration::from_micros(3_004_005),
             request_header: &request,
             response_header: &response,
+            request_headers: &|_| {},
+            response_headers: &|_| {},
             variables: &variables,
         };
         change(&mut record);

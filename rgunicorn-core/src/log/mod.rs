@@ -8,6 +8,7 @@
 //! | `json` | either log as JSON |
 //! | `syslog` | their way to syslog |
 //! | [`statsd`] | metrics for StatsD |
+//! | [`host`] | a logger of the host's language that takes the logs in place of our files |
 //! | `escape` | makes what a client sent safe to print |
 //!
 //! The arbiter opens the files ([`setup`]) while it may, and gives them to the user that workers run as; workers inherit
@@ -17,6 +18,7 @@ pub mod access;
 mod error;
 mod escape;
 pub mod format;
+pub mod host;
 mod json;
 pub mod statsd;
 mod syslog;
@@ -32,7 +34,7 @@ use thiserror::Error;
 
 pub use access::AccessLog;
 pub(crate) use error::write_reports_to;
-pub use error::{descriptor, raw_line, report_descriptor, set_level, with_statsd};
+pub use error::{descriptor, level, message, raw_line, report_descriptor, set_level, with_statsd};
 pub use format::{AccessRecord, FormatError, LogFormat, RequestLine};
 
 use crate::config::{Config, LogTarget};
@@ -84,6 +86,9 @@ struct Files {
     capture: bool,
 }
 
+/// The access log as the host's logger writes it, if there is one.
+static LINES: Mutex<Option<AccessLog>> = Mutex::new(None);
+
 static FILES: Mutex<Files> = Mutex::new(Files { error: None, access: None, capture: false });
 
 /// Opens the logs that the settings name, and directs `tracing`'s events to the error log, unless the host has set a
@@ -110,12 +115,41 @@ pub fn setup(config: &Config) -> Result<(), LogError> {
     error::also(also);
     error::direct_to(error.as_ref().map_or(files::STDERR, |file| file.file.as_raw_fd()));
     *files = Files { error, access, capture: config.capture_output };
-    files.capture_output().map_err(LogError::Capture)
+    let captured = files.capture_output();
+    drop(files);
+    let has_lines = LINES.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    if has_lines {
+        open_access_lines(config)?;
+    }
+    captured.map_err(LogError::Capture)
+}
+
+/// Has [`access_line`] write to where the settings want the access log.
+///
+/// # Errors
+/// A [`LogError`] naming the setting.
+pub fn open_access_lines(config: &Config) -> Result<(), LogError> {
+    let log = AccessLog::open_own(config)?;
+    *LINES.lock().unwrap_or_else(PoisonError::into_inner) = log;
+    Ok(())
+}
+
+/// Writes a line to the access log, at once: for the host's logger.
+pub fn access_line(line: &str) {
+    if let Some(log) = &mut *LINES.lock().unwrap_or_else(PoisonError::into_inner) {
+        log.line(line);
+    }
 }
 
 /// Opens the files of this process again by their names (SIGUSR1, for log rotation). One that can't be opened goes on as
 /// it was, and the error log says so.
 pub fn reopen() {
+    reopen_files();
+    host::reopen();
+}
+
+/// As [`reopen`], without the files of the host's logger.
+pub fn reopen_files() {
     let files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
     for file in [&files.error, &files.access].into_iter().flatten() {
         if let Err(error) = file.reopen() {
@@ -124,6 +158,10 @@ pub fn reopen() {
     }
     if let Err(error) = files.capture_output() {
         tracing::error!("Can't capture the output: {error}");
+    }
+    drop(files);
+    if let Some(log) = &mut *LINES.lock().unwrap_or_else(PoisonError::into_inner) {
+        log.reopen();
     }
 }
 

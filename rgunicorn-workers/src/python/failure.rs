@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use rgunicorn_core::app::AppError;
 
+use super::logger::raised;
+
 /// The exit status of a process that ends by an interrupt from the keyboard, as shells have it.
 const EXIT_INTERRUPTED: i32 = 130;
 
@@ -20,7 +22,11 @@ pub(crate) fn report(py: Python<'_>, error: &PyErr) -> String {
         .and_then(|lines| PyString::new(py, "").call_method1("join", (lines,)))
         .and_then(|text| text.extract::<String>());
     match lines {
-        Ok(text) => text.trim_end().to_string(),
+        Ok(text) => {
+            let text = text.trim_end().to_string();
+            raised::keep(py, &text, error);
+            text
+        }
         // An exception that can't even be shown still has a type.
         Err(_) => error.get_type(py).to_string(),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use rgunicorn_core::app::{Application, Loader};
 use rgunicorn_core::config::{Config, ConfigError, current_directory};
-use rgunicorn_core::hooks::{self, HookError, Hooks};
+use rgunicorn_core::hooks::{HookError, Hooks};
 use rgunicorn_core::socket::Listener;
 use rgunicorn_core::worker::{BootError, WorkerContext};
 
@@ -167,6 +167,14 @@ impl WsgiLoader {
         self.hooks().map_or(Ok(None), |hooks| hooks.function(py, name))
     }
 
+    /// The logger that the logs go through, where the settings ask for one.
+    ///
+    /// # Errors
+    /// An exception of Python's own.
+    pub(crate) fn host_log<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.hooks().map_or(Ok(None), |hooks| hooks.host_log(py))
+    }
+
     /// Has the hooks be given this object as the worker, in a worker process, in place of ours.
     pub fn set_worker(&self, worker: &Bound<'_, PyAny>) {
         self.each_hook(|hooks| hooks.set_worker(worker));
@@ -198,6 +206,11 @@ impl Loader for WsgiLoader {
 
 impl Hooks for WsgiLoader {
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        if config.has_host_logger() && config.access_log_json {
+            let why = "the lines of the access log are made by the logger of logger_class or logconfig*, whose \
+                       formatter says what they look like";
+            return Err(ConfigError::setting("access_log_json", why));
+        }
         Loader::check(self, config)
     }
 
@@ -210,7 +223,7 @@ impl Hooks for WsgiLoader {
     }
 
     fn adopt(&self, config: &Config) -> Result<(), HookError> {
-        if self.hooks().is_none() && hooks::named(config).next().is_none() {
+        if self.hooks().is_none() && !ServerHooks::are_wanted(config) {
             return Ok(());
         }
         let failed = |report: String| HookError { report, exit: None };

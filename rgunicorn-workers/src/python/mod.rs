@@ -17,6 +17,7 @@
 //! | `turns` | turns of an engine that a Python library's event loop watches |
 //! | `debugging` | `--reload` and `--spew` |
 //! | [`failure`] | what a Python exception means to the server |
+//! | `logger` | a logger in Python, in the place of the server's own logs |
 //! | `report` | what its code is doing, when the arbiter asks |
 //! | [`error_log`] | the way of Python's own output into the error log |
 
@@ -32,6 +33,7 @@ pub(crate) mod hosted;
 pub mod interpreter;
 mod load;
 pub mod loader;
+pub(crate) mod logger;
 pub(crate) mod package;
 mod report;
 pub(crate) mod server_hooks;

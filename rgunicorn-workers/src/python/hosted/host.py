@@ -98,7 +98,7 @@ def make(server, path, inherited, age, parent):
     cfg.set("worker_class", worker_class)
     for name, function in server.hooks():
         cfg.set(name, function)
-    log = cfg.logger_class(cfg)
+    log = server.log() or cfg.logger_class(cfg)
     if hasattr(worker_class, "check_config"):
         worker_class.check_config(cfg, log)
     sockets = listeners(inherited, cfg, log)

@@ -53,6 +53,8 @@ impl Hosted {
     /// [`BootError::Boot`] when there is no such class, or it can't be made.
     pub(crate) fn boot(loader: WsgiLoader, path: &str, context: WorkerContext) -> Result<Self, BootError> {
         let WorkerContext { config, listeners, control, slot, age, .. } = context;
+        rgunicorn_core::log::open_access_lines(&config)
+            .map_err(|error| BootError::Boot(error.to_string()))?;
         Python::attach(|py| {
             let make = || {
                 let helper = helper(py)?;
@@ -153,6 +155,11 @@ impl Server {
         Ok(hooks)
     }
 
+    /// The logger that the logs go through, where the settings ask for one.
+    fn log<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.loader.host_log(py)
+    }
+
     /// The application.
     fn load(&self) -> PyResult<Py<PyAny>> {
         self.loader.load_object(&self.config).map_err(|error| {
@@ -186,6 +193,6 @@ impl Server {
     }
 
     fn reopen_logs(&self) {
-        rgunicorn_core::log::reopen();
+        rgunicorn_core::log::reopen_files();
     }
 }

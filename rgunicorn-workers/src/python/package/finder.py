@@ -7,6 +7,8 @@ import sys
 from _frozen_importlib import ModuleSpec
 
 PACKAGE = "gunicorn"
+# What it is called as well, for the server itself, where another gunicorn is installed.
+ALIAS = "rgunicorn_package"
 
 
 class Finder:
@@ -17,7 +19,7 @@ class Finder:
         self.sources = sources
 
     def find_spec(self, name, path=None, target=None):
-        if name in self.sources:
+        if self._known(name) in self.sources:
             return ModuleSpec(name, self, origin=self._origin(name), is_package=self.is_package(name))
         ours = sys.modules.get(PACKAGE)
         if name.startswith(f"{PACKAGE}.") and getattr(ours, "__loader__", None) is self:
@@ -32,10 +34,10 @@ class Finder:
         """None: Python makes it."""
 
     def is_package(self, name):
-        return self.sources[name][1]
+        return self.sources[self._known(name)][1]
 
     def get_source(self, name):
-        return self.sources[name][0]
+        return self.sources[self._known(name)][0]
 
     def get_code(self, name):
         return compile(self.get_source(name), self._origin(name), "exec", dont_inherit=True)
@@ -44,9 +46,24 @@ class Finder:
         module.__file__ = self._origin(module.__name__)
         exec(self.get_code(module.__name__), vars(module))
 
+    @staticmethod
+    def _known(name):
+        return PACKAGE + name[len(ALIAS) :] if name.split(".", 1)[0] == ALIAS else name
+
     def _origin(self, name):
         # One in angle brackets alone would have no lines in tracebacks.
         return f"<rgunicorn>/{name.replace('.', '/')}{'/__init__' if self.is_package(name) else ''}.py"
+
+
+def ours(name):
+    """The module of this name in our package, also where another one is installed."""
+    try:
+        found = isinstance(__import__(PACKAGE).__loader__, Finder)
+    except Exception:
+        found = False
+    name = f"{PACKAGE if found else ALIAS}.{name}"
+    __import__(name)
+    return sys.modules[name]
 
 
 def install(sources):

@@ -9,11 +9,11 @@ mod values;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rgunicorn_core::config::{Config, SETTINGS, Setting, Takes, Value};
-use rgunicorn_core::critical;
+use rgunicorn_core::config::{Config, LogLevel, SETTINGS, Setting, Takes, Value};
+use rgunicorn_core::log;
 
 use super::load::{self, LoadError};
-pub(crate) use values::{from_python, to_python, with_callables};
+pub(crate) use values::{from_python, to_python};
 
 /// The modules: name, source, whether it is a package.
 const SOURCES: &[(&str, &str, bool)] = &[
@@ -24,6 +24,8 @@ const SOURCES: &[(&str, &str, bool)] = &[
     ("gunicorn.arbiter", include_str!("gunicorn/arbiter.py"), false),
     ("gunicorn.config", include_str!("gunicorn/config.py"), false),
     ("gunicorn.errors", include_str!("gunicorn/errors.py"), false),
+    ("gunicorn.instrument", include_str!("gunicorn/instrument/__init__.py"), true),
+    ("gunicorn.instrument.statsd", include_str!("gunicorn/instrument/statsd.py"), false),
     ("gunicorn.glogging", include_str!("gunicorn/glogging.py"), false),
     ("gunicorn.sock", include_str!("gunicorn/sock.py"), false),
     ("gunicorn.util", include_str!("gunicorn/util.py"), false),
@@ -48,28 +50,51 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     server.add("version", env!("CARGO_PKG_VERSION"))?;
     server.add_function(wrap_pyfunction!(settings, &server)?)?;
     server.add_function(wrap_pyfunction!(read_setting, &server)?)?;
-    server.add_function(wrap_pyfunction!(log, &server)?)?;
+    server.add_function(wrap_pyfunction!(log_message, &server)?)?;
+    server.add_function(wrap_pyfunction!(log_access, &server)?)?;
+    server.add_function(wrap_pyfunction!(level, &server)?)?;
     server.add_function(wrap_pyfunction!(reopen_logs, &server)?)?;
     server.add_function(wrap_pyfunction!(import_app, &server)?)?;
     server.add_function(wrap_pyfunction!(run_program, &server)?)?;
+    let finder = load::helper(py, include_str!("finder.py"), "rgunicorn_finder")?;
+    server.add("ours", finder.getattr("ours")?)?;
     modules.set_item("_rgunicorn", server)?;
     let sources = PyDict::new(py);
     for (name, source, is_package) in SOURCES {
         sources.set_item(name, (source, is_package))?;
     }
-    load::helper(py, include_str!("finder.py"), "rgunicorn_finder")?.getattr("install")?.call1((sources,))?;
+    finder.getattr("install")?.call1((sources,))?;
     Ok(())
 }
 
-/// The settings as a `gunicorn.config.Config`, of the installed gunicorn if there is one. Hooks are not among them.
+/// The settings as a `gunicorn.config.Config`, of the installed gunicorn if there is one: for a worker. Hooks are not among
+/// them.
 ///
 /// # Errors
 /// A `Problem` where the installed gunicorn refuses a value; what Python raises.
 pub(crate) fn config<'py>(py: Python<'py>, config: &Config) -> PyResult<Bound<'py, PyAny>> {
+    configured(py, config, &DONE, py.import("gunicorn.config")?)
+}
+
+/// The settings as a `Config` of our own package, whatever is installed: for hooks and loggers. Hooks are not among them.
+///
+/// # Errors
+/// What Python raises.
+pub(crate) fn own_config<'py>(py: Python<'py>, config: &Config) -> PyResult<Bound<'py, PyAny>> {
+    let module = py.import("_rgunicorn")?.getattr("ours")?.call1(("config",))?.cast_into()?;
+    configured(py, config, &[], module)
+}
+
+fn configured<'py>(
+    py: Python<'py>,
+    config: &Config,
+    done: &[&str],
+    module: Bound<'py, PyModule>,
+) -> PyResult<Bound<'py, PyAny>> {
     let mut changed = Vec::new();
     for setting in SETTINGS {
         let value = setting.get(config);
-        if value == setting.default() || setting.is_hook() || DONE.contains(&setting.name) {
+        if value == setting.default() || setting.is_hook() || done.contains(&setting.name) {
             continue;
         }
         let value = match (setting.name, value) {
@@ -84,7 +109,7 @@ pub(crate) fn config<'py>(py: Python<'py>, config: &Config) -> PyResult<Bound<'p
     }
     load::helper(py, include_str!("configure.py"), "rgunicorn_configure")?
         .getattr("configure")?
-        .call1((changed,))
+        .call1((module, changed))
 }
 
 /// A setting, for `gunicorn.config`: name, section, flags, name of the flag's value, what the flag takes, help, default,
@@ -132,21 +157,44 @@ fn read_setting<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'p
 }
 
 /// Writes to the error log, at one of the levels of Python's `logging`.
+#[pyfunction(name = "log")]
+fn log_message(level: u32, text: &str) {
+    log::message(log_level(level), text);
+}
+
+/// Writes a line to the access log.
 #[pyfunction]
-fn log(level: u32, text: &str) {
+fn log_access(line: &str) {
+    log::access_line(line);
+}
+
+/// The least severe level that is logged, as a level of Python's `logging`.
+#[pyfunction]
+fn level() -> u32 {
+    match log::level() {
+        LogLevel::Debug => 10,
+        LogLevel::Info => 20,
+        LogLevel::Warning => 30,
+        LogLevel::Error => 40,
+        LogLevel::Critical => 50,
+    }
+}
+
+/// The level that one of Python's `logging` comes to: the next one below.
+pub(crate) fn log_level(level: u32) -> LogLevel {
     match level {
-        50.. => critical!("{text}"),
-        40.. => tracing::error!("{text}"),
-        30.. => tracing::warn!("{text}"),
-        20.. => tracing::info!("{text}"),
-        _ => tracing::debug!("{text}"),
+        50.. => LogLevel::Critical,
+        40.. => LogLevel::Error,
+        30.. => LogLevel::Warning,
+        20.. => LogLevel::Info,
+        _ => LogLevel::Debug,
     }
 }
 
 /// Follows a log rotation.
 #[pyfunction]
 fn reopen_logs() {
-    rgunicorn_core::log::reopen();
+    log::reopen_files();
 }
 
 /// Runs a program that has a server in it, up to the point where that would start; what it would serve.

@@ -15,36 +15,25 @@ const DEPTH: usize = 16;
 /// # Errors
 /// When there is no memory left.
 pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
-    with_callables(py, value, |name| PyString::new(py, name).into_any())
-}
-
-/// The value as Python has it, with `callable` in the place of each callable, whose name it is given.
-///
-/// # Errors
-/// When there is no memory left.
-pub(crate) fn with_callables<'py>(
-    py: Python<'py>,
-    value: &Value,
-    callable: impl Copy + Fn(&str) -> Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
     Ok(match value {
         Value::None => py.None().into_bound(py),
         Value::Bool(value) => PyBool::new(py, *value).to_owned().into_any(),
         Value::Int(value) => PyInt::new(py, *value).into_any(),
         Value::Float(value) => PyFloat::new(py, *value).into_any(),
-        Value::Callable(name) => callable(name),
-        Value::Text(text) | Value::Class(text) | Value::Other(text) => PyString::new(py, text).into_any(),
+        Value::Text(text) | Value::Callable(text) | Value::Class(text) | Value::Other(text) => {
+            PyString::new(py, text).into_any()
+        }
         Value::List(items) => {
             let list = PyList::empty(py);
             for item in items {
-                list.append(with_callables(py, item, callable)?)?;
+                list.append(to_python(py, item)?)?;
             }
             list.into_any()
         }
         Value::Map(items) => {
             let map = PyDict::new(py);
             for (key, item) in items {
-                map.set_item(key, with_callables(py, item, callable)?)?;
+                map.set_item(key, to_python(py, item)?)?;
             }
             map.into_any()
         }

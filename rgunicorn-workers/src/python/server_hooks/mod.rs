@@ -4,34 +4,46 @@
 //! workers have them by being forked from it. So what a file keeps in its globals, or puts on `server` or `worker`, is
 //! there for the next hook. Without hooks, the arbiter has no Python in it.
 //!
-//! `objects.py` is what the functions are called with; [`requests`] calls those around each request.
+//! `objects.py` is what the functions are called with; [`requests`] calls those around each request. `server.log` is also
+//! the [logger](super::logger) that the logs go through, where the settings ask for one; and a file whose own class is the
+//! `worker_class` or `logger_class` is executed here as for hooks.
 
 mod requests;
 
+use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
-use rgunicorn_core::config::{Config, PythonLocation, SETTINGS, Value, python_location};
+use pyo3::types::PyDict;
+use rgunicorn_core::config::{Config, PythonLocation, python_location};
 use rgunicorn_core::hooks::{self, HookError};
+use rgunicorn_core::log::{self, host};
 use rgunicorn_core::socket::Listener;
 use rgunicorn_core::worker::BootError;
-use std::os::fd::AsRawFd;
 
 pub(crate) use requests::{Asked, RequestHooks};
 
-use super::package::with_callables;
-use super::{config_file, failure, interpreter, load};
+use super::logger::PythonLogger;
+use super::{config_file, failure, interpreter, load, package};
 
 /// The hooks that count, and the objects that they are called with.
 #[derive(Debug)]
 pub(crate) struct ServerHooks {
-    module: Py<PyModule>,
+    /// `requests.py`.
+    requests: Py<PyModule>,
     server: Py<PyAny>,
+    /// The server's `log`, where the logs go through it.
+    logger: Mutex<Option<PythonLogger>>,
     /// What [`restore`](Self::restore) goes back to.
-    before: Mutex<Option<Py<PyAny>>>,
+    before: Mutex<Option<Before>>,
+}
+
+#[derive(Debug)]
+struct Before {
+    server: Py<PyAny>,
+    logger: Option<PythonLogger>,
 }
 
 impl ServerHooks {
@@ -41,9 +53,14 @@ impl ServerHooks {
     /// An exception of Python's own.
     pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
         let module = load::helper(py, include_str!("objects.py"), "rgunicorn_hooks")?;
-        module.add_function(wrap_pyfunction!(write, &module)?)?;
         let server = module.getattr("Server")?.call0()?.unbind();
-        Ok(ServerHooks { module: module.unbind(), server, before: Mutex::default() })
+        let requests = requests::helper(py)?.unbind();
+        Ok(ServerHooks { requests, server, logger: Mutex::default(), before: Mutex::default() })
+    }
+
+    /// Whether there is anything to [adopt](Self::adopt) in this configuration.
+    pub(crate) fn are_wanted(config: &Config) -> bool {
+        hooks::named(config).next().is_some() || config.has_host_logger() || is_of_file(&config.worker_class)
     }
 
     /// Has the hooks of this configuration count, whose file was found from `directory`.
@@ -53,19 +70,30 @@ impl ServerHooks {
             for (name, called) in hooks::named(config) {
                 names.set_item(name, called)?;
             }
-            let location = python_location(config, directory).filter(|_| !names.is_empty());
+            let location = python_location(config, directory)
+                .filter(|_| !names.is_empty() || needs_objects(config) || is_of_file(&config.worker_class));
             let space = match &location {
                 Some(location) => execute(py, location)?,
                 None => PyDict::new(py).into_any(),
             };
-            let settings = PyList::empty(py);
-            for setting in SETTINGS {
-                settings.append((setting.name, object(py, &setting.get(config))?, setting.section))?;
-            }
-            self.server.bind(py).call_method1("_adopt", (settings, space, names))
+            let cfg = package::own_config(py, config)?;
+            let server = self.server.bind(py);
+            let before = server.call_method1("_adopt", (cfg, space, names))?;
+            let logger = match config.has_host_logger() {
+                true => {
+                    let unseen = self.requests.bind(py).getattr("log_unseen")?;
+                    Some(PythonLogger::new(&server.getattr("log")?, &unseen)?)
+                }
+                false => None,
+            };
+            PyResult::Ok((before.unbind(), logger))
         };
-        let before = adopt().map_err(|error| hook_error(py, &error))?;
-        *lock(&self.before) = Some(before.unbind());
+        let opened = log::open_access_lines(config);
+        opened.map_err(|error| HookError { report: error.to_string(), exit: None })?;
+        let (server, logger) = adopt().map_err(|error| hook_error(py, &error))?;
+        let logger = std::mem::replace(&mut *lock(&self.logger), logger);
+        *lock(&self.before) = Some(Before { server, logger });
+        self.appoint_logger();
         Ok(())
     }
 
@@ -75,9 +103,26 @@ impl ServerHooks {
 
     pub(crate) fn restore(&self) {
         let before = lock(&self.before).take();
-        if let Some(before) = before {
-            self.tell("_restore", |_| Ok((before,)));
+        if let Some(Before { server, logger }) = before {
+            self.tell("_restore", |_| Ok((server,)));
+            *lock(&self.logger) = logger;
         }
+        self.appoint_logger();
+    }
+
+    /// Has the logs go where they should.
+    fn appoint_logger(&self) {
+        let logger = lock(&self.logger).clone();
+        if let Some(logger) = &logger {
+            logger.appoint();
+        }
+        host::set_host(logger.map(|logger| Arc::new(logger) as Arc<dyn host::HostLogger>));
+    }
+
+    /// The logger that the logs go through, if they do.
+    pub(crate) fn host_log<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let hosts = lock(&self.logger).is_some();
+        hosts.then(|| self.server.bind(py).getattr("log")).transpose()
     }
 
     /// Calls a method of the server's that may fail.
@@ -154,7 +199,11 @@ impl ServerHooks {
     pub(crate) fn post_worker_init(&self) -> Result<(), BootError> {
         Python::attach(|py| {
             self.call(py, "_booted", ()).map(drop).map_err(|error| BootError::Boot(problem(py, &error)))
-        })
+        })?;
+        if let Some(logger) = &*lock(&self.logger) {
+            logger.begin_serving();
+        }
+        Ok(())
     }
 
     pub(crate) fn worker_int(&self) {
@@ -166,6 +215,9 @@ impl ServerHooks {
     }
 
     pub(crate) fn worker_exit(&self) {
+        if let Some(logger) = &*lock(&self.logger) {
+            logger.end_serving();
+        }
         self.tell("_leaving", |_| Ok(()));
     }
 
@@ -194,8 +246,19 @@ impl ServerHooks {
     /// # Errors
     /// An exception of Python's own.
     pub(crate) fn requests(&self, py: Python<'_>) -> PyResult<Option<RequestHooks>> {
-        RequestHooks::of(self.module.bind(py), self.server.bind(py))
+        let logs = lock(&self.logger).is_some();
+        RequestHooks::of(self.requests.bind(py), self.server.bind(py), logs)
     }
+}
+
+/// Whether this is a class of the configuration file itself, which has no other place to be found in.
+fn is_of_file(class: &str) -> bool {
+    class.starts_with("__config__.") || class.starts_with("__main__.")
+}
+
+/// Whether the logger is made of objects that only the file itself has.
+fn needs_objects(config: &Config) -> bool {
+    config.has_host_logger() && (is_of_file(&config.logger_class) || !config.logconfig_dict.is_empty())
 }
 
 /// Executes the configuration file; what it has set, by name.
@@ -211,23 +274,6 @@ fn execute<'py>(py: Python<'py>, location: &PythonLocation) -> PyResult<Bound<'p
 /// Listeners, for `Listener` in `objects.py`.
 fn shown<'a>(listeners: impl Iterator<Item = &'a Listener>) -> Vec<(String, i32)> {
     listeners.map(|listener| (listener.to_string(), listener.as_raw_fd())).collect()
-}
-
-/// A setting's value, as gunicorn's `cfg` has it; hooks are not in it.
-fn object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
-    with_callables(py, value, |_| py.None().into_bound(py))
-}
-
-/// Writes to the error log.
-#[pyfunction]
-fn write(level: &str, text: &str) {
-    match level {
-        "debug" => tracing::debug!("{text}"),
-        "info" => tracing::info!("{text}"),
-        "warning" => tracing::warn!("{text}"),
-        "critical" => rgunicorn_core::critical!("{text}"),
-        _ => tracing::error!("{text}"),
-    }
 }
 
 fn hook_error(py: Python<'_>, error: &PyErr) -> HookError {

@@ -1,9 +1,8 @@
 """What server hooks are called with: objects with the attributes of gunicorn's. Executed by mod.rs.
 
-`write(level, text)` writes a line to the error log; mod.rs adds it.
+`cfg`, `log` and `HaltServer` are those of the package `gunicorn` of ours.
 """
 
-import functools
 import importlib
 import inspect
 import os
@@ -11,24 +10,14 @@ import signal
 import socket
 import sys
 import time
-import traceback
-from urllib.parse import unquote
+
+import _rgunicorn
+
+HaltServer = _rgunicorn.ours("errors").HaltServer
 
 
 class Problem(Exception):
     """Something that a sentence explains better than a traceback."""
-
-
-class HaltServer(BaseException):
-    """Raised by a hook of the main process to end the server (gunicorn.errors.HaltServer)."""
-
-    def __init__(self, reason, exit_status=1):
-        super().__init__(reason, exit_status)
-        self.reason = reason
-        self.exit_status = exit_status
-
-    def __str__(self):
-        return f"<HaltServer {self.reason!r} {self.exit_status}>"
 
 
 ARITY = {
@@ -62,6 +51,10 @@ def function(value, name):
         raise Problem(f"{name}: there is no {attribute!r} in the module {module!r}") from None
 
 
+def dotted(found):
+    return f"{found.__module__}.{found.__qualname__}"
+
+
 def fitting(name, call):
     """The function, if it takes as many arguments as it will get."""
     wanted = ARITY[name]
@@ -79,128 +72,6 @@ def fitting(name, call):
 
 
 # The objects.
-
-
-class Log:
-    """`server.log` and `worker.log`: the error log."""
-
-    def __init__(self, cfg):
-        self.cfg = cfg
-
-    def debug(self, message, *arguments, **options):
-        self._log("debug", message, arguments, **options)
-
-    def info(self, message, *arguments, **options):
-        self._log("info", message, arguments, **options)
-
-    def warning(self, message, *arguments, **options):
-        self._log("warning", message, arguments, **options)
-
-    warn = warning
-
-    def error(self, message, *arguments, **options):
-        self._log("error", message, arguments, **options)
-
-    def critical(self, message, *arguments, **options):
-        self._log("critical", message, arguments, **options)
-
-    def exception(self, message, *arguments, exc_info=True, **options):
-        self._log("error", message, arguments, exc_info=exc_info, **options)
-
-    def log(self, level, message, *arguments, **options):
-        names = ((50, "critical"), (40, "error"), (30, "warning"), (20, "info"), (0, "debug"))
-        if isinstance(level, str):
-            name = level.lower()
-        else:
-            name = next(name for least, name in names if level >= least)
-        self._log(name, message, arguments, **options)
-
-    def _log(self, level, message, arguments, exc_info=None, **_options):
-        # As logging has it: one dictionary is for %(name)s.
-        if len(arguments) == 1 and isinstance(arguments[0], dict) and arguments[0]:
-            arguments = arguments[0]
-        text = str(message)
-        try:
-            text = text % arguments if arguments else text
-        except (TypeError, ValueError, KeyError):
-            text = f"{text} {arguments!r}"
-        if exc_info:
-            if isinstance(exc_info, BaseException):
-                exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
-            elif not isinstance(exc_info, tuple):
-                exc_info = sys.exc_info()
-            if exc_info[0] is not None:
-                text += "\n" + "".join(traceback.format_exception(*exc_info)).rstrip()
-        write(level, text)
-
-
-def nothing(*_arguments):
-    """What a hook is that nobody has set."""
-
-
-class Setting:
-    """An item of `cfg.settings`."""
-
-    def __init__(self, name, value, section):
-        self.name, self.value, self.section = name, value, section
-
-    def get(self):
-        return self.value
-
-
-class Config:
-    """`cfg`: the settings by their names, and what gunicorn derives from them."""
-
-    def __init__(self, settings, hooks):
-        self.settings = {name: Setting(name, value, section) for name, value, section in settings}
-        for name in ARITY:
-            self.settings[name].value = hooks.get(name, nothing)
-
-    def __getattr__(self, name):
-        try:
-            return self.__dict__["settings"][name].value
-        except KeyError:
-            raise AttributeError(f"there is no setting {name!r}") from None
-
-    def __str__(self):
-        return "\n".join(f"{name} = {setting.value}" for name, setting in sorted(self.settings.items()))
-
-    @property
-    def proc_name(self):
-        return self.settings["proc_name"].value or self.settings["default_proc_name"].value
-
-    @property
-    def address(self):
-        return [parsed(address) for address in self.bind]
-
-    @property
-    def uid(self):
-        return os.geteuid() if self.user is None else self.user
-
-    @property
-    def gid(self):
-        return os.getegid() if self.group is None else self.group
-
-    @property
-    def env(self):
-        return dict(pair.split("=", 1) for pair in self.raw_env if "=" in pair)
-
-    @property
-    def is_ssl(self):
-        return self.certfile or self.keyfile
-
-    @property
-    def worker_class_str(self):
-        return "gthread" if self.worker_class == "sync" and self.threads > 1 else self.worker_class
-
-
-def parsed(address):
-    if address.startswith("unix:"):
-        return address[5:]
-    if address.startswith("fd://"):
-        return int(address[5:])
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 class App:
@@ -318,22 +189,47 @@ class Server:
 
     # What mod.rs calls. The hook itself is looked up last, so that it finds the objects up to date.
 
-    def _adopt(self, settings, space, names):
-        """Has other settings and hooks count; returns those from before."""
+    def _adopt(self, cfg, space, names):
+        """Has other settings, hooks and loggers count; returns those from before. `space` is what the configuration file
+        has set, if it had to be executed."""
         hooks = functions(space, names)
-        before = self.cfg, self._hooks, self.num_workers
-        self._set(Config(settings, hooks), hooks)
+        for name, hook in hooks.items():
+            cfg.settings[name].value = hook
+        # Objects that have no name by which they could be found.
+        logger_class = space.get("logger_class")
+        if isinstance(logger_class, type) and cfg.settings["logger_class"].value == dotted(logger_class):
+            cfg.settings["logger_class"].value = logger_class
+        if isinstance(space.get("logconfig_dict"), dict):
+            cfg.settings["logconfig_dict"].value = space["logconfig_dict"]
+        before = self.cfg, self._hooks, self.num_workers, self.log
+        try:
+            self._set_log(cfg)
+        except BaseException:
+            self._restore(before)
+            raise
+        self.cfg, self._hooks, self.app.cfg = cfg, hooks, cfg
         return before
 
-    def _set(self, cfg, hooks):
-        self.cfg, self._hooks, self.app.cfg = cfg, hooks, cfg
-        if self.log is None:
-            self.log = Log(cfg)
-        self.log.cfg = cfg
+    def _set_log(self, cfg):
+        try:
+            wanted = cfg.logger_class
+        except RuntimeError as error:
+            raise Problem(f"logger_class: {error}") from None
+        if not callable(getattr(wanted, "setup", None)):
+            raise Problem(f"logger_class: {wanted!r} has no setup(): a logger derives from gunicorn.glogging.Logger")
+        try:
+            if type(self.log) is wanted:
+                self.log.setup(cfg)
+            else:
+                self.log = wanted(cfg)
+        except RuntimeError as error:
+            raise Problem(str(error)) from None
 
     def _restore(self, before):
-        cfg, hooks, self.num_workers = before
-        self._set(cfg, hooks)
+        self.cfg, self._hooks, self.num_workers, self.log = before
+        self.app.cfg = self.cfg
+        if self.log is not None:
+            self.log.setup(self.cfg)
 
     def _call(self, name, *arguments):
         hook = self._hooks.get(name)
@@ -422,117 +318,3 @@ class Server:
             pass
         except BaseException:
             self.log.error("Error in the hook %s", name, exc_info=True)
-
-
-# Requests.
-
-
-class Request:
-    """`req`."""
-
-    def __init__(self, method, uri, path, query, version, scheme, headers, peer, proxied):
-        self.method, self.uri, self.path, self.query, self.fragment = method, uri, path, query, ""
-        self.version, self.scheme, self.headers, self.trailers = version, scheme, headers, []
-        # For a Unix socket, as gunicorn has it: nothing.
-        self.peer_addr = self.remote_addr = peer if peer[1] is not None else ""
-        names = ("proxy_protocol", "client_addr", "client_port", "proxy_addr", "proxy_port")
-        self.proxy_protocol_info = dict(zip(names, proxied)) if proxied else None
-        self.body = None
-        self.must_close = False
-        self._original = list(headers)
-
-    def get_header(self, name):
-        wanted = name.upper()
-        return next((value for name, value in self.headers if name == wanted), None)
-
-    def should_close(self):
-        connection = (self.get_header("CONNECTION") or "").lower().strip()
-        if self.must_close or connection == "close":
-            return True
-        return connection != "keep-alive" and self.version <= (1, 0)
-
-    def _changed(self):
-        """The headers, if the hook has changed them."""
-        return self.headers if self.headers != self._original else None
-
-
-class Answer:
-    """`resp`: what was answered."""
-
-    def __init__(self, status, headers):
-        self.status = status
-        self.status_code = int(status.split(" ", 1)[0]) if status else None
-        self.headers = headers
-        self.headers_sent = status is not None
-        length = next((value for name, value in headers if name.lower() == "content-length"), None)
-        self.response_length = int(length) if length is not None and length.isdigit() else None
-        self.sent = 0
-
-
-def unanswered():
-    """What `resp` is where the application has failed before it had started a response."""
-    return Answer(None, [])
-
-
-class Requests:
-    """The hooks around each request, for one worker."""
-
-    def __init__(self, server):
-        self.worker = server._worker
-        self.log = server.log
-        self.before = server._hooks.get("pre_request")
-        self.after = server._hooks.get("post_request")
-
-    def begin(self, *facts):
-        request = Request(*facts)
-        if self.before is not None:
-            try:
-                self.before(self.worker, request)
-            except BaseException:
-                self.end(request, {}, None, 0)
-                raise
-        self.worker.nr += 1
-        return request
-
-    def end(self, request, environ, answer, sent):
-        if self.after is not None:
-            if answer is not None:
-                answer.sent = sent
-            try:
-                self.after(self.worker, request, environ, answer)
-            except BaseException:
-                self.log.error("Exception in post_request hook", exc_info=True)
-
-
-def environ_of(request):
-    """An environ for the hooks of an ASGI application."""
-    peer = request.peer_addr or ("", "")
-    environ = {
-        "REQUEST_METHOD": request.method,
-        "RAW_URI": request.uri,
-        "PATH_INFO": unquote(request.path, encoding="latin-1"),
-        "QUERY_STRING": request.query,
-        "SERVER_PROTOCOL": "HTTP/%d.%d" % request.version,
-        "REMOTE_ADDR": peer[0],
-        "REMOTE_PORT": str(peer[1]),
-        "wsgi.url_scheme": request.scheme,
-    }
-    change_environ(environ, request.headers)
-    return environ
-
-
-def change_environ(environ, headers):
-    """Has a WSGI environ say what the headers are now."""
-    for key in [key for key in environ if key.startswith("HTTP_")]:
-        del environ[key]
-    for name, value in headers:
-        key = name.upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = f"HTTP_{key}"
-            value = f"{environ[key]},{value}" if key in environ else value
-        environ[key] = str(value)
-
-
-def change_scope(scope, headers):
-    """Has an ASGI scope say what the headers are now."""
-    scope["headers"] = [(name.lower().encode("latin-1"), str(value).encode("latin-1")) for name, value in headers]

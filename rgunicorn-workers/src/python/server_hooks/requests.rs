@@ -1,16 +1,18 @@
 //! `pre_request` and `post_request`: the hooks around each request.
 //!
-//! A class that has none costs a request one look at an `Option`.
+//! A class that has none costs a request one look at an `Option`. Where the logs go through a logger in Python, its access log
+//! is a hook, too: the last but `post_request`, as in gunicorn.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use rgunicorn_core::app::{Request, Response};
 use rgunicorn_core::http::Scheme;
 
-use crate::python::failure;
 use crate::python::wsgi::latin1;
+use crate::python::{failure, load};
 
 /// The hooks of one worker.
 #[derive(Debug, Clone)]
@@ -21,8 +23,10 @@ pub(crate) struct RequestHooks {
 #[derive(Debug)]
 struct Shared {
     module: Py<PyModule>,
-    /// `Requests` of `objects.py`.
+    /// `Requests` of `requests.py`.
     requests: Py<PyAny>,
+    /// Whether access lines are written here.
+    logs: bool,
 }
 
 /// A request that `pre_request` has seen. `post_request` is called when this is dropped, where Python's lock is held.
@@ -34,15 +38,29 @@ pub(crate) struct Asked {
     answer: Option<Py<PyAny>>,
     /// How many bytes of a body there were.
     sent: u64,
+    begun: Instant,
+}
+
+/// `requests.py`.
+///
+/// # Errors
+/// An exception of Python's own.
+pub(super) fn helper(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    load::helper(py, include_str!("requests.py"), "rgunicorn_requests")
 }
 
 impl RequestHooks {
-    pub(super) fn of(module: &Bound<'_, PyModule>, server: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
-        let requests = module.getattr("Requests")?.call1((server,))?;
-        if requests.getattr("before")?.is_none() && requests.getattr("after")?.is_none() {
+    /// The hooks that there are; with `logs`, the access log is one of them.
+    pub(super) fn of(
+        module: &Bound<'_, PyModule>,
+        server: &Bound<'_, PyAny>,
+        logs: bool,
+    ) -> PyResult<Option<Self>> {
+        let requests = module.getattr("Requests")?.call1((server, logs))?;
+        if !logs && requests.getattr("before")?.is_none() && requests.getattr("after")?.is_none() {
             return Ok(None);
         }
-        let shared = Shared { module: module.clone().unbind(), requests: requests.unbind() };
+        let shared = Shared { module: module.clone().unbind(), requests: requests.unbind(), logs };
         Ok(Some(RequestHooks { shared: Arc::new(shared) }))
     }
 
@@ -51,6 +69,7 @@ impl RequestHooks {
     /// # Errors
     /// What it raises: the request is not to be answered.
     pub(crate) fn begin(&self, py: Python<'_>, request: &Request<'_>) -> PyResult<Asked> {
+        let begun = Instant::now();
         let headers = PyList::empty(py);
         for (name, value) in request.headers() {
             headers.append((latin1(py, &name.to_ascii_uppercase())?, latin1(py, value)?))?;
@@ -79,7 +98,7 @@ impl RequestHooks {
             }),
         );
         let request = self.shared.requests.bind(py).call_method1("begin", facts)?.unbind();
-        Ok(Asked { shared: Arc::clone(&self.shared), request, environ: None, answer: None, sent: 0 })
+        Ok(Asked { shared: Arc::clone(&self.shared), request, environ: None, answer: None, sent: 0, begun })
     }
 }
 
@@ -111,7 +130,10 @@ impl Asked {
     }
 
     /// The head is complete; what there is of the body by now counts as sent.
-    pub(crate) fn answered(&mut self, py: Python<'_>, response: &Response) {
+    pub(crate) fn answered(&mut self, py: Python<'_>, response: &mut Response) {
+        if self.shared.logs {
+            response.log_elsewhere();
+        }
         let note = || {
             let headers = PyList::empty(py);
             for (name, value) in response.headers() {
@@ -142,7 +164,8 @@ impl Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         Python::attach(|py| {
-            let arguments = (&self.request, &self.environ, &self.answer, self.sent);
+            let micros = self.begun.elapsed().as_micros() as u64;
+            let arguments = (&self.request, &self.environ, &self.answer, self.sent, micros);
             if let Err(error) = self.shared.requests.bind(py).call_method1("end", arguments) {
                 tracing::error!("Error in a server hook\n{}", failure::report(py, &error));
             }

@@ -1,20 +1,16 @@
 """The settings, as worker classes and configuration files see them.
 
-What settings there are, their defaults and what values they take is the server's own table, by way of `_rgunicorn`.
+What settings there are, their defaults and what values they take is the server's own table, by way of `_rgunicorn`. Server hooks
+are given this, too: what costs memory is imported where it is needed.
 """
 
-import argparse
-import inspect
-import ipaddress
 import os
-import re
-import shlex
-import ssl
 import sys
+import types
 
 import _rgunicorn
-from gunicorn import __version__, util
-from gunicorn.errors import ConfigError  # noqa: F401  (others import it from here)
+from . import __version__, util
+from .errors import ConfigError  # noqa: F401  (others import it from here)
 
 KNOWN_SETTINGS = []
 
@@ -36,6 +32,14 @@ CLASS_NAMES = {
     "threads": "WorkerThreads", "uwsgi_allow_ips": "UWSGIAllowFrom", "websocket_max_message_size": "WebSocketMaxMessageSize",
     "wsgi_app": "WSGIApp",
 }  # fmt: skip
+
+
+# What StatsD is told the server sees to by itself.
+OWN_LOGGERS = ("gunicorn.glogging.Logger", "gunicorn.instrument.statsd.Statsd")
+
+# Of the module ssl, which is large.
+CERT_NONE = 0
+PROTOCOL_TLS = 2
 
 
 class Setting:
@@ -109,7 +113,7 @@ def read(name, value):
         return os.geteuid()
     if name == "group" and value is None:
         return os.getegid()
-    if inspect.isclass(value) or callable(value):
+    if callable(value):
         return value
     if name == "sendfile":
         return value
@@ -130,8 +134,8 @@ def default_ssl_context(config, default_ssl_context_factory):
 
 def declare(order, name, section, flags, meta, takes, help, default, is_hook):
     """Makes the class of a setting from the server's table."""
-    default = {"user": os.geteuid(), "group": os.getegid(), "sendfile": None, "cert_reqs": ssl.CERT_NONE,
-               "ssl_version": getattr(ssl, "PROTOCOL_TLS", ssl.PROTOCOL_TLS_SERVER)}.get(name, default)  # fmt: skip
+    default = {"user": os.geteuid(), "group": os.getegid(), "sendfile": None, "cert_reqs": CERT_NONE,
+               "ssl_version": PROTOCOL_TLS}.get(name, default)  # fmt: skip
     attributes = {
         "name": name, "section": section, "cli": flags or None, "meta": meta, "desc": help, "short": help.splitlines()[0],
         "order": order, "default": default, "action": {"on": "store_true", "off": "store_false", "many": "append"}.get(takes),
@@ -170,7 +174,7 @@ class Config:
         width = max(map(len, self.settings))
 
         def shown(value):
-            return f"<{value.__qualname__}()>" if inspect.isfunction(value) else value
+            return f"<{value.__qualname__}()>" if isinstance(value, types.FunctionType) else value
 
         return "\n".join(f"{name:{width}} = {shown(self.settings[name].value)}" for name in sorted(self.settings))
 
@@ -195,6 +199,8 @@ class Config:
         """The server checks settings against each other itself."""
 
     def parser(self):
+        import argparse
+
         parser = argparse.ArgumentParser(usage=self.usage, prog=self.prog)
         parser.add_argument("-v", "--version", action="version", version=f"%(prog)s (version {__version__})")
         parser.add_argument("args", nargs="*", help=argparse.SUPPRESS)
@@ -203,6 +209,8 @@ class Config:
         return parser
 
     def get_cmd_args_from_env(self):
+        import shlex
+
         return shlex.split(self.env_orig.get("GUNICORN_CMD_ARGS", ""))
 
     @property
@@ -215,6 +223,9 @@ class Config:
     @property
     def worker_class(self):
         value = self.settings["worker_class"].get()
+        if isinstance(value, str) and "." not in value and ":" not in value:
+            # One of the server's own: its name is all there is of it in Python.
+            return self.worker_class_str
         if self._is_threaded(value):
             value = "gunicorn.workers.gthread.ThreadWorker"
         found = util.load_class(value)
@@ -227,9 +238,12 @@ class Config:
 
     @property
     def logger_class(self):
-        found = util.load_class(
-            self.settings["logger_class"].get(), default="gunicorn.glogging.Logger", section="gunicorn.loggers"
-        )
+        value = self.settings["logger_class"].get()
+        if value in OWN_LOGGERS:
+            from .glogging import Logger
+
+            return Logger
+        found = util.load_class(value, default="gunicorn.glogging.Logger", section="gunicorn.loggers")
         if hasattr(found, "install"):
             found.install()
         return found
@@ -268,6 +282,8 @@ class Config:
         return self._pairs("raw_paste_global_conf")
 
     def _pairs(self, name):
+        import re
+
         pairs = {}
         for text in self.settings[name].get() or ():
             # An equals sign in a name is written with a backslash.
@@ -294,6 +310,8 @@ class Config:
         return self._networks("proxy_allow_ips")
 
     def _networks(self, name):
+        import ipaddress
+
         return [ipaddress.ip_network(peer) for peer in self.settings[name].get() if peer != "*"]
 
 

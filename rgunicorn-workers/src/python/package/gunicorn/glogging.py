@@ -1,21 +1,27 @@
-"""The loggers that worker classes write to: the server's error log, and its access log."""
+"""The logger that hooks and worker classes write to, and the base of those that take the place of the server's own logs.
 
-import base64
-import binascii
+What it isn't told to handle otherwise goes to the server, which has the files. Server hooks are given it, too: what costs
+memory is imported where it is needed.
+"""
+
 import logging
-import logging.handlers
 import os
-import sys
 import threading
 import time
-import traceback
 
 import _rgunicorn
-from gunicorn import util
 
-SYSLOG_FACILITIES = {
-    name.lower(): number for name, number in logging.handlers.SysLogHandler.facility_names.items()
-} | {"security": 4}
+from . import util
+
+
+def __getattr__(name):
+    if name == "SYSLOG_FACILITIES":
+        from logging.handlers import SysLogHandler
+
+        facilities = {name.lower(): number for name, number in SysLogHandler.facility_names.items()}
+        return facilities | {"security": 4}
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 CONFIG_DEFAULTS = {
     "version": 1,
@@ -58,13 +64,25 @@ class SafeAtoms(dict):
 
 
 class ServerHandler(logging.Handler):
-    """Hands records to the server, which writes them as its own."""
+    """Hands records to the server, which writes them to its error log, in whatever form that has."""
 
     _gunicorn = True
 
     def emit(self, record):
         try:
             _rgunicorn.log(record.levelno, self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+class AccessHandler(logging.Handler):
+    """Hands lines to the server's access log."""
+
+    _gunicorn = True
+
+    def emit(self, record):
+        try:
+            _rgunicorn.log_access(self.format(record))
         except Exception:
             self.handleError(record)
 
@@ -98,6 +116,7 @@ class Logger:
         self.logfile = None
         self.lock = threading.Lock()
         self.cfg = cfg
+        self._seen = None
         self.setup(cfg)
 
     def setup(self, cfg):
@@ -105,27 +124,69 @@ class Logger:
         self.loglevel = self.LOG_LEVELS.get(cfg.loglevel.lower(), logging.INFO)
         self.error_log.setLevel(self.loglevel)
         self.access_log.setLevel(logging.INFO)
+        self._seen = None
+        to_syslog = cfg.syslog and not cfg.disable_redirect_access_to_syslog
         self._set_handler(self.error_log, ServerHandler(), None)
-        if cfg.accesslog is not None:
-            if cfg.accesslog == "-":
-                handler = logging.StreamHandler(sys.stdout)
-            else:
-                util.check_is_writable(cfg.accesslog)
-                handler = logging.FileHandler(cfg.accesslog)
-            self._set_handler(self.access_log, handler, logging.Formatter(self.access_fmt))
+        access = AccessHandler() if cfg.accesslog is not None or to_syslog else None
+        self._set_handler(self.access_log, access, logging.Formatter(self.access_fmt))
+        self._configure(cfg)
+
+    def _configure(self, cfg):
+        """Has Python's `logging` be as the settings describe it: one of the three."""
+        defaults = dict(CONFIG_DEFAULTS)
+        if cfg.logconfig_dict:
+            self._configure_from(defaults | dict(cfg.logconfig_dict), "logconfig_dict")
+        elif cfg.logconfig_json:
+            import json
+
+            try:
+                with open(cfg.logconfig_json, encoding="utf-8") as file:
+                    read = json.load(file)
+            except (OSError, ValueError) as error:
+                raise RuntimeError(f"logconfig_json {cfg.logconfig_json!r}: {error}") from error
+            self._configure_from(defaults | read, "logconfig_json")
+        elif cfg.logconfig:
+            if not os.path.exists(cfg.logconfig):
+                raise RuntimeError(f"logconfig {cfg.logconfig!r}: there is no such file")
+            from logging.config import fileConfig
+
+            defaults |= {"__file__": cfg.logconfig, "here": os.path.dirname(cfg.logconfig)}
+            try:
+                fileConfig(cfg.logconfig, defaults=defaults, disable_existing_loggers=False)
+            except Exception as error:
+                raise RuntimeError(f"logconfig {cfg.logconfig!r}: {type(error).__name__}: {error}") from error
+
+    @staticmethod
+    def _configure_from(description, setting):
+        from logging.config import dictConfig
+
+        try:
+            dictConfig(description)
+        except (AttributeError, ImportError, TypeError, ValueError) as error:
+            cause = f" ({error.__cause__})" if error.__cause__ else ""
+            raise RuntimeError(f"{setting}: {error}{cause}") from error
 
     def _get_gunicorn_handler(self, log):
         return next((handler for handler in log.handlers if getattr(handler, "_gunicorn", False)), None)
 
     def _set_handler(self, log, handler, formatter):
-        """Puts a handler in the place of the one that was there."""
+        """Puts a handler, if there is one, in the place of the one that was there."""
         before = self._get_gunicorn_handler(log)
         if before is not None:
             log.removeHandler(before)
+        if handler is None:
+            return
         if formatter is not None:
             handler.setFormatter(formatter)
         handler._gunicorn = True
         log.addHandler(handler)
+
+    def _follow(self):
+        """Has the same level as the server once somebody has changed that (`rgunicorn ctl loglevel`)."""
+        level = _rgunicorn.level()
+        if self._seen not in (None, level):
+            self.error_log.setLevel(level)
+        self._seen = level
 
     def critical(self, message, *arguments, **options):
         self.error_log.critical(message, *arguments, **options)
@@ -134,25 +195,31 @@ class Logger:
         self.error_log.error(message, *arguments, **options)
 
     def warning(self, message, *arguments, **options):
+        self._follow()
         self.error_log.warning(message, *arguments, **options)
 
     def info(self, message, *arguments, **options):
+        self._follow()
         self.error_log.info(message, *arguments, **options)
 
     def debug(self, message, *arguments, **options):
+        self._follow()
         self.error_log.debug(message, *arguments, **options)
 
     def exception(self, message, *arguments, **options):
         self.error_log.exception(message, *arguments, **options)
 
     def log(self, level, message, *arguments, **options):
+        self._follow()
         if isinstance(level, str):
             level = self.LOG_LEVELS.get(level.lower(), logging.INFO)
         self.error_log.log(level, message, *arguments, **options)
 
     @property
     def access_log_enabled(self):
-        return bool(self.cfg.accesslog)
+        cfg = self.cfg
+        to_syslog = cfg.syslog and not cfg.disable_redirect_access_to_syslog
+        return bool(cfg.accesslog or cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json or to_syslog)
 
     def access(self, resp, req, environ, request_time):
         """Writes the line for a request that was answered, `request_time` (a timedelta) after it came."""
@@ -162,6 +229,8 @@ class Logger:
             atoms = self.atoms_wrapper_class(self.atoms(resp, req, environ, request_time))
             self.access_log.info(self.cfg.access_log_format, atoms)
         except Exception:
+            import traceback
+
             self.error(traceback.format_exc())
 
     def atoms(self, resp, req, environ, request_time):
@@ -202,6 +271,9 @@ class Logger:
         scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "basic":
             return None
+        import base64
+        import binascii
+
         try:
             return base64.b64decode(credentials.strip().encode()).partition(b":")[0].decode()
         except (binascii.Error, UnicodeError, ValueError) as error:

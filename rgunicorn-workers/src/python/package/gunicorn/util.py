@@ -1,22 +1,14 @@
-"""Helpers that worker classes share."""
+"""Helpers that worker classes share. What costs memory is imported where it is needed."""
 
-import email.utils
 import fcntl
-import html
 import importlib
-import importlib.metadata
-import inspect
 import io
 import os
-import pwd
-import random
-import socket
 import sys
 import time
-import urllib.parse
 
-from gunicorn.errors import AppImportError
-from gunicorn.workers import SUPPORTED_WORKERS
+from .errors import AppImportError
+from .workers import SUPPORTED_WORKERS
 
 # Headers between two neighbours on the way, which an application may not set (RFC 9110, section 7.6.1).
 hop_headers = set(
@@ -29,7 +21,7 @@ hop_headers = set(
 
 def load_class(uri, default="gunicorn.workers.sync.SyncWorker", section="gunicorn.workers"):
     """The class that `uri` is or names: a class, `package.module.Class`, a short name or `egg:distribution#name`."""
-    if inspect.isclass(uri):
+    if isinstance(uri, type):
         return uri
     if uri.startswith("egg:"):
         distribution, _, name = uri[len("egg:") :].partition("#")
@@ -48,6 +40,8 @@ def load_class(uri, default="gunicorn.workers.sync.SyncWorker", section="gunicor
 
 def load_entry_point(distribution, group, name):
     """The object behind an entry point of an installed distribution."""
+    import importlib.metadata
+
     try:
         found = importlib.metadata.distribution(distribution).entry_points
     except importlib.metadata.PackageNotFoundError:
@@ -81,6 +75,8 @@ def make_fail_app(message):
 
 def get_arity(function):
     """How many arguments a function is called with by position."""
+    import inspect
+
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return sum(parameter.kind in kinds for parameter in inspect.signature(function).parameters.values())
 
@@ -90,6 +86,8 @@ def get_arity(function):
 
 def seed():
     """Gives this process random numbers of its own."""
+    import random
+
     random.seed()
 
 
@@ -104,6 +102,8 @@ def getcwd():
 
 
 def get_username(uid):
+    import pwd
+
     return pwd.getpwuid(uid).pw_name
 
 
@@ -174,11 +174,15 @@ def bytes_to_str(value):
 
 
 def unquote_to_wsgi_str(text):
+    import urllib.parse
+
     return urllib.parse.unquote_to_bytes(text).decode("latin1")
 
 
 def split_request_uri(uri):
     """The parts of a request's target, of which a path may begin with two slashes."""
+    import urllib.parse
+
     if uri.startswith("//"):
         # Else the first part of the path would be taken for a host.
         parts = urllib.parse.urlsplit("." + uri)
@@ -187,6 +191,8 @@ def split_request_uri(uri):
 
 
 def is_ipv6(address):
+    import socket
+
     try:
         socket.inet_pton(socket.AF_INET6, address)
     except (OSError, ValueError):
@@ -220,6 +226,8 @@ def parse_address(netloc, default_port="8000"):
 
 
 def http_date(timestamp=None):
+    import email.utils
+
     return email.utils.formatdate(time.time() if timestamp is None else timestamp, usegmt=True)
 
 
@@ -255,6 +263,8 @@ def close(sock):
 
 def close_graceful(sock, timeout=2.0, max_drain=65536):
     """Closes so that the peer gets all that was sent, whatever it is still sending itself."""
+    import socket
+
     try:
         sock.shutdown(socket.SHUT_WR)
         sock.settimeout(timeout)
@@ -295,6 +305,8 @@ def write_nonblock(sock, data, chunked=False):
 
 def write_error(sock, status, reason, message):
     """Sends a small page that says what went wrong, and that the connection ends."""
+    import html
+
     page = (
         f"<html>\n<head><title>{reason}</title></head>\n"
         f"<body>\n<h1>{reason}</h1>\n{html.escape(message)}\n</body>\n</html>\n"

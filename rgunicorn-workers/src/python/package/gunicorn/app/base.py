@@ -3,8 +3,8 @@
 import os
 import sys
 
-from gunicorn.arbiter import Arbiter
-from gunicorn.config import Config
+from ..arbiter import Arbiter
+from ..config import Config
 
 
 class BaseApplication:

@@ -1,7 +1,7 @@
 """The application that `module:attribute` names."""
 
-from gunicorn import util
-from gunicorn.app.base import Application
+from .. import util
+from .base import Application
 
 
 class WSGIApplication(Application):

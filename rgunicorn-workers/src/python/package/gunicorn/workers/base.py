@@ -7,8 +7,8 @@ import sys
 import time
 from datetime import timedelta
 
-from gunicorn import util
-from gunicorn.workers.workertmp import WorkerTmp
+from .. import util
+from .workertmp import WorkerTmp
 
 
 class Worker:

@@ -1,0 +1,493 @@
+//! Loggers in Python: `logger_class`, `logconfig`, `logconfig_dict` and `logconfig_json`.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rgunicorn_harness::{Builder, Client, Server, gunicorn, on_every_class, python, repository};
+use serde_json::Value;
+
+fn build() -> Builder {
+    Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["promises:raw"])
+}
+
+/// A directory with a configuration file, and a server that is started in it.
+fn configured(text: &str) -> (tempfile::TempDir, Builder) {
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), "gunicorn.conf.py", text);
+    let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+        .directory(directory.path())
+        .args(["--pythonpath".into(), repository().join("tests/apps").into_os_string()])
+        .args(["promises:raw"]);
+    (directory, server)
+}
+
+fn write(directory: &Path, name: &str, text: &str) {
+    std::fs::write(directory.join(name), text).unwrap();
+}
+
+fn read(directory: &Path, name: &str) -> String {
+    std::fs::read_to_string(directory.join(name)).unwrap_or_default()
+}
+
+/// What the logger of `loggers_conf.py` wrote down.
+fn told(log: &str, level: &str) -> Vec<Value> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["level"] == level).collect()
+}
+
+const BAD: &str = "GET /bad HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: nope\r\n\r\n";
+
+/// An answered request, a failing one, one that no application sees.
+fn ask(mut connect: impl FnMut() -> Client) {
+    ask_two(&mut connect);
+    assert!(connect().send(BAD).response().status >= 400);
+}
+
+fn ask_two(mut connect: impl FnMut() -> Client) {
+    let head = "GET /lines?of=text HTTP/1.1\r\nHost: t\r\nX-Asked: yes\r\nConnection: close\r\n\r\n";
+    assert_eq!(connect().send(head).response().status, 200);
+    let failing = "GET /fail-early HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+    assert_eq!(connect().send(failing).response().status, 500);
+}
+
+fn check_told(server: &mut Server) {
+    ask(|| server.connect());
+    server.wait_until("the access lines", || told(&server.log(), "access").len() == 3);
+    let (worker, arbiter) = (server.wait_for_workers(1)[0], server.pid());
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let log = server.log();
+    let mut access = told(&log, "access");
+    access.sort_by_key(|line| line["code"].as_u64());
+    let [answered, failed, refused] = access.as_slice() else { panic!("{log}") };
+    assert_eq!(answered["status"], "200 OK", "{log}");
+    assert_eq!(answered["sent"].as_u64().unwrap(), 4, "{log}");
+    assert_eq!(answered["answered"], "text/plain", "{log}");
+    assert_eq!(
+        (&answered["method"], &answered["path"], &answered["query"], &answered["asked"]),
+        (&"GET".into(), &"/lines".into(), &"of=text".into(), &"yes".into())
+    );
+    assert_eq!(answered["environ"], serde_json::json!(["GET", "/lines?of=text", "127.0.0.1", "yes"]));
+    assert_eq!(answered["quick"], true);
+    assert_eq!(answered["line"], "[now] GET /lines?of=text HTTP/1.1 200 yes an atom -");
+    assert_eq!(
+        (&failed["status"], &failed["path"]),
+        (&"500 Internal Server Error".into(), &"/fail-early".into())
+    );
+    assert_eq!((&refused["code"], &refused["path"]), (&501.into(), &"/bad".into()));
+    assert_eq!(refused["line"], "[now] GET /bad HTTP/1.1 501 - an atom -");
+
+    let exceptions = told(&log, "exception");
+    assert_eq!(exceptions.len(), 1, "{log}");
+    assert_eq!(exceptions[0]["text"], "Error handling request GET /fail-early");
+    assert!(exceptions[0]["raised"].as_str().unwrap().contains("Error("), "{log}");
+    let frames = exceptions[0]["frames"].as_array().unwrap();
+    assert!(frames.iter().any(|frame| frame == "fail_early"), "{log}");
+    assert!(!frames.iter().any(|frame| frame == "take"), "no frame of the server's: {log}");
+    assert!(
+        told(&log, "warning").iter().any(|line| line["text"].to_string().contains("Invalid request")),
+        "{log}"
+    );
+
+    let info = told(&log, "info");
+    assert!(info.iter().all(|line| line["tag"] == "named"), "{log}");
+    for (process, text) in [
+        (arbiter, format!("Starting rgunicorn {}", env!("CARGO_PKG_VERSION"))),
+        (worker, format!("Booting worker with pid: {worker}")),
+        (worker, format!("Worker exiting (pid: {worker})")),
+        (arbiter, "Shutting down: Master".to_owned()),
+    ] {
+        let found = info.iter().any(|line| line["process"] == process && line["text"] == text.as_str());
+        assert!(found, "{process}: {text} is missing in {log}");
+    }
+    let strange = log.lines().find(|line| !line.starts_with('{') && line.contains(" [INFO] "));
+    assert_eq!(strange, None, "all goes through the logger");
+}
+
+on_every_class! {
+    fn a_logger_class_is_given_everything(class: &str) {
+        let mut server = build().args(["-c", "loggers_conf.py"]).env("CLASS", class).start();
+        check_told(&mut server);
+    }
+}
+
+#[test]
+fn one_that_is_based_on_an_installed_gunicorn() {
+    for class in ["sync", "asgi"] {
+        let server =
+            build().args(["-c", "loggers_conf.py"]).env("CLASS", class).env("PYTHONPATH", gunicorn());
+        check_told(&mut server.start());
+    }
+}
+
+/// gunicorn with this configuration file and the same requests; what it wrote.
+fn gunicorns_log(file: &Path) -> String {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let directory = tempfile::tempdir().unwrap();
+    let log = std::fs::File::create(directory.path().join("log")).unwrap();
+    let mut gunicorn = Command::new(python())
+        .env("PYTHONPATH", gunicorn())
+        .args(["-m", "gunicorn", "--no-control-socket", "-b"])
+        .args([format!("127.0.0.1:{port}"), "-c".into()])
+        .arg(file)
+        .arg("promises:raw")
+        .current_dir(repository().join("tests/apps"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while Client::try_connect(port).is_err() {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ask_two(|| Client::connect(port));
+    kill(Pid::from_raw(gunicorn.id() as i32), Signal::SIGTERM).unwrap();
+    gunicorn.wait().unwrap();
+    read(directory.path(), "log")
+}
+
+#[test]
+fn access_gets_what_gunicorn_gives() {
+    let theirs = gunicorns_log(&repository().join("tests/apps/loggers_conf.py"));
+    let mut server = build().args(["-c", "loggers_conf.py"]).start();
+    ask_two(|| server.connect());
+    server.signal(Signal::SIGTERM);
+    server.wait();
+    let ours = server.log();
+    let lines = |log: &str| {
+        let mut lines = told(log, "access");
+        // gunicorn says that nothing was sent of its own page.
+        lines.iter_mut().filter(|line| line["code"] == 500).for_each(|line| line["sent"] = Value::Null);
+        lines.iter_mut().filter(|line| line["code"] == 500).for_each(|line| line["answered"] = Value::Null);
+        lines
+    };
+    assert_eq!(lines(&theirs).len(), 2, "{theirs}");
+    assert_eq!(lines(&ours), lines(&theirs));
+}
+
+const HANDLERS: &str = r#"
+"disable_existing_loggers": false,
+"root": {"level": "INFO", "handlers": []},
+"formatters": {"marked": {"format": "marked %(name)s %(levelname)s %(message)s"}},
+"handlers": {
+    "errors": {"class": "logging.FileHandler", "filename": "errors.log", "formatter": "marked"},
+    "access": {"class": "logging.FileHandler", "filename": "access.log", "formatter": "marked"}},
+"loggers": {
+    "gunicorn.error": {"level": "DEBUG", "handlers": ["errors"], "propagate": false},
+    "gunicorn.access": {"level": "INFO", "handlers": ["access"], "propagate": false}}
+"#;
+
+const INI: &str = "[loggers]\nkeys=root,error,access\n[handlers]\nkeys=errors,access\n[formatters]\nkeys=marked\n\
+    [logger_root]\nlevel=INFO\nhandlers=\n\
+    [logger_error]\nlevel=DEBUG\nhandlers=errors\npropagate=0\nqualname=gunicorn.error\n\
+    [logger_access]\nlevel=INFO\nhandlers=access\npropagate=0\nqualname=gunicorn.access\n\
+    [handler_errors]\nclass=FileHandler\nformatter=marked\nargs=('errors.log',)\n\
+    [handler_access]\nclass=FileHandler\nformatter=marked\nargs=('access.log',)\n\
+    [formatter_marked]\nformat=marked %(name)s %(levelname)s %(message)s\n";
+
+#[test]
+fn a_file_a_dictionary_and_json_configure_logging() {
+    let dictionary = format!("logconfig_dict = {{{}}}\n", HANDLERS.replace("false", "False"));
+    for (text, arguments) in [
+        (dictionary.as_str(), &[][..]),
+        ("", &["--log-config-json", "log.json"]),
+        ("", &["--log-config", "log.ini"]),
+    ] {
+        let (directory, server) = configured(text);
+        let place = directory.path();
+        write(place, "log.json", &format!("{{{HANDLERS}}}"));
+        write(place, "log.ini", INI);
+        // Without "Listening at" on standard error the server is waited for by its file.
+        let mut child = server.args(arguments.iter().copied()).command().spawn().unwrap();
+        let start = Instant::now();
+        let log = || read(place, "errors.log");
+        let listening = |log: &str| {
+            let address = log.split("INFO Listening at: http://127.0.0.1:").nth(1)?;
+            address.split(' ').next()?.parse::<u16>().ok()
+        };
+        while listening(&log()).is_none() {
+            assert!(start.elapsed() < Duration::from_secs(20), "{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let port = listening(&log()).unwrap();
+        ask(|| Client::connect(port));
+        // A rotation: by the arbiter, and by the worker, which may be a moment later.
+        for name in ["errors.log", "access.log"] {
+            std::fs::rename(place.join(name), place.join(format!("{name}.1"))).unwrap();
+        }
+        let arbiter = Pid::from_raw(child.id() as i32);
+        kill(arbiter, Signal::SIGUSR1).unwrap();
+        while !read(place, "access.log").contains("GET /hits") {
+            assert!(start.elapsed() < Duration::from_secs(20), "{}", log());
+            Client::connect(port).get("/hits");
+        }
+        kill(arbiter, Signal::SIGTERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        let (before, access) = (read(place, "errors.log.1"), read(place, "access.log.1"));
+        for part in [
+            "marked gunicorn.error DEBUG Current configuration:",
+            "marked gunicorn.error INFO Booting worker with pid: ",
+            "marked gunicorn.error DEBUG GET /lines\n",
+            "marked gunicorn.error ERROR Error handling request GET /fail-early\nTraceback ",
+            "marked gunicorn.error WARNING Invalid request from ip=127.0.0.1: ",
+        ] {
+            assert!(before.contains(part), "{part} is missing in {before}");
+        }
+        // The worker may have been a moment late with the new file.
+        let lines: Vec<&str> = access.lines().filter(|line| !line.contains("GET /hits")).collect();
+        assert_eq!(lines.len(), 3, "{access}");
+        assert!(lines[0].starts_with("marked gunicorn.access INFO 127.0.0.1 - - ["), "{access}");
+        assert!(lines[0].contains("\"GET /lines?of=text HTTP/1.1\" 200 4 "), "{access}");
+        for part in ["INFO Handling signal: term", "INFO Worker exiting (pid: ", "INFO Shutting down: Master"]
+        {
+            assert!(log().contains(part), "{part} is missing in {}", log());
+        }
+    }
+}
+
+#[test]
+fn objects_of_the_file_are_taken_as_they_are() {
+    let (_directory, server) = configured(
+        "import logging, sys\n\
+         class Shouting(logging.Formatter):\n    def format(self, record):\n        return record.getMessage().upper()\n\
+         logconfig_dict = {\n    'formatters': {'loud': {'()': Shouting}},\n\
+         \x20   'handlers': {'console': {'class': 'logging.StreamHandler', 'formatter': 'loud', 'stream': sys.stderr}},\n\
+         \x20   'loggers': {'gunicorn.error': {'handlers': ['console'], 'level': 'INFO', 'propagate': False}},\n}\n",
+    );
+    let mut command = server.command();
+    let directory = tempfile::tempdir().unwrap();
+    let log = std::fs::File::create(directory.path().join("log")).unwrap();
+    let mut child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let start = Instant::now();
+    while !read(directory.path(), "log").contains("IS READY, AFTER") {
+        assert!(start.elapsed() < Duration::from_secs(20), "{}", read(directory.path(), "log"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_logger_that_fails_harms_nobody() {
+    let (_directory, server) = configured(
+        "from gunicorn.glogging import Logger\n\
+         class Failing(Logger):\n\
+         \x20   def info(self, *args, **kwargs):\n        raise ValueError('no disk')\n\
+         \x20   def access(self, *args, **kwargs):\n        raise KeyError('no access')\n\
+         logger_class = Failing\n",
+    );
+    let mut server = server.start();
+    let workers = server.wait_for_workers(1);
+    for _ in 0..3 {
+        assert_eq!(server.connect().get("/").status, 200);
+    }
+    server.wait_for_log("KeyError: 'no access'");
+    server.signal(Signal::SIGHUP);
+    server.wait_until("the next generation", || {
+        server.workers().iter().all(|worker| !workers.contains(worker))
+    });
+    assert_eq!(server.connect().get("/").status, 200);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let log = server.log();
+    // The messages are in the server's own log; why, once a process.
+    for part in [
+        "[INFO] Starting rgunicorn",
+        "[INFO] Booting worker",
+        "[INFO] Shutting down: Master",
+        "ValueError: no disk",
+    ] {
+        assert!(log.contains(part), "{part} is missing in {log}");
+    }
+    assert!(log.matches("Error in the logger, said once").count() <= 4, "{log}");
+}
+
+#[test]
+fn a_reload_has_another_logging_count_or_changes_nothing() {
+    let text = |mark: &str| {
+        format!(
+            "logconfig_dict = {{'formatters': {{'f': {{'format': '{mark} %(message)s'}}}},\n\
+             'handlers': {{'console': {{'class': 'logging.StreamHandler', 'formatter': 'f'}}}},\n\
+             'root': {{'handlers': []}},\n\
+             'loggers': {{'gunicorn.error': {{'handlers': ['console'], 'level': 'INFO', 'propagate': False}}}}}}\n"
+        )
+    };
+    let (directory, server) = configured(&text("first"));
+    let server = server.start();
+    server.wait_for_log("first Booting worker");
+    let workers = server.wait_for_workers(1);
+    write(
+        directory.path(),
+        "gunicorn.conf.py",
+        "logconfig_dict = {'loggers': {'gunicorn.error': {'handlers': ['none']}}}\n",
+    );
+    server.signal(Signal::SIGHUP);
+    server.wait_for_log(
+        "first reload failed, generation 1 goes on: logconfig_dict: Unable to configure logger",
+    );
+    assert_eq!(server.workers(), workers);
+    // A file with a mistake, which never comes as far as the logger.
+    write(directory.path(), "gunicorn.conf.py", "workers = \n");
+    server.signal(Signal::SIGHUP);
+    server.wait_for_log_times("first reload failed, generation 1 goes on:", 2);
+    write(directory.path(), "gunicorn.conf.py", &text("second"));
+    server.signal(Signal::SIGHUP);
+    server.wait_for_log("second Generation 2 serves");
+    server.wait_for_log("second Booting worker");
+    write(directory.path(), "gunicorn.conf.py", "");
+    server.signal(Signal::SIGHUP);
+    server.wait_for_log("[INFO] Generation 3 serves");
+    assert_eq!(server.connect().get("/").status, 200);
+}
+
+#[test]
+fn a_failed_reload_leaves_the_hooks_alone() {
+    let text = "def child_exit(server, worker):\n    server.log.info('child_exit of %s', server.cfg.proc_name)\n\
+                proc_name = 'still there'\n";
+    let (directory, server) = configured(text);
+    let server = server.start();
+    let worker = server.wait_for_workers(1)[0];
+    write(directory.path(), "gunicorn.conf.py", "workers = \n");
+    server.signal(Signal::SIGHUP);
+    server.wait_for_log("reload failed, generation 1 goes on");
+    kill(Pid::from_raw(worker), Signal::SIGTERM).unwrap();
+    server.wait_for_log("[INFO] child_exit of still there");
+}
+
+#[test]
+fn what_can_not_be_had_says_why() {
+    for (text, arguments, reason) in [
+        (
+            "",
+            &["--logger-class", "nowhere.Logger"][..],
+            "logger_class: class uri 'nowhere.Logger' invalid or not found",
+        ),
+        (
+            "",
+            &["--logger-class", "os.path.join"],
+            "has no setup(): a logger derives from gunicorn.glogging.Logger",
+        ),
+        ("", &["--log-config", "none.ini"], "logconfig 'none.ini': there is no such file"),
+        ("", &["--log-config", "gunicorn.conf.py"], "logconfig 'gunicorn.conf.py': "),
+        ("", &["--log-config-json", "none.json"], "logconfig_json 'none.json': "),
+        ("", &["--log-config-json", "gunicorn.conf.py"], "logconfig_json 'gunicorn.conf.py': "),
+        (
+            "logconfig_dict = {'handlers': {'a': {'class': 'no.Where'}}}\n",
+            &[],
+            "logconfig_dict: Unable to configure handler 'a'",
+        ),
+        ("logconfig_dict = {'version': 2}\n", &[], "logconfig_dict: "),
+        ("logconfig_dict = []\n", &[], "logconfig_dict"),
+        (
+            "access_log_json = True\n",
+            &["--logger-class", "loggers_conf.Telling"],
+            "access_log_json: the lines of the access log are made by the logger",
+        ),
+    ] {
+        for check in [&[][..], &["--check-config"]] {
+            let (_directory, server) = configured(text);
+            let server = server.args(arguments.iter().copied()).args(check.iter().copied());
+            let (status, _, error) = server.run();
+            assert_eq!(status, Some(1), "{arguments:?} {text}: {error}");
+            assert!(error.contains(reason), "{arguments:?} {text}: {error}");
+            assert!(!error.contains("Traceback"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn the_statsd_class_is_the_servers_own() {
+    let statsd = UdpSocket::bind("127.0.0.1:0").unwrap();
+    statsd.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let server = build()
+        .args(["--logger-class", "gunicorn.instrument.statsd.Statsd", "--statsd-host"])
+        .args([statsd.local_addr().unwrap().to_string()])
+        .start();
+    server.wait_for_log("[INFO] Starting rgunicorn");
+    assert_eq!(server.connect().get("/").status, 200);
+    let mut buffer = [0; 2000];
+    loop {
+        let length = statsd.recv(&mut buffer).unwrap();
+        if String::from_utf8_lossy(&buffer[..length]).contains("gunicorn.request.status.200:1|c|@1.0") {
+            break;
+        }
+    }
+}
+
+#[test]
+fn one_derived_from_it_tells_statsd_itself_and_once() {
+    let statsd = UdpSocket::bind("127.0.0.1:0").unwrap();
+    statsd.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    let address = statsd.local_addr().unwrap();
+    let (_directory, server) = configured(&format!(
+        "from gunicorn.instrument.statsd import Statsd\n\
+         class Mine(Statsd):\n    def access(self, *args):\n        super().access(*args)\n        self.increment('mine', 1)\n\
+         logger_class = Mine\nstatsd_host = '{address}'\nstatsd_prefix = 'site.'\n"
+    ));
+    let server = server.start();
+    assert_eq!(server.connect().get("/").status, 200);
+    let (mut buffer, mut all) = ([0; 2000], String::new());
+    while let Ok(length) = statsd.recv(&mut buffer) {
+        all += &String::from_utf8_lossy(&buffer[..length]);
+        all.push('\n');
+    }
+    for part in
+        ["site.mine:1|c|@1.0", "site.gunicorn.requests:1|c|@1.0", "site.gunicorn.request.status.200:1|c"]
+    {
+        assert_eq!(all.matches(part).count(), 1, "{part}: {all}");
+    }
+}
+
+#[test]
+fn paths_that_the_access_log_leaves_out() {
+    let mut server = build().args(["-c", "loggers_conf.py"]).env("SKIP", "1").start();
+    server.connect().get("/hits");
+    server.connect().get("/");
+    server.signal(Signal::SIGTERM);
+    server.wait();
+    let access = told(&server.log(), "access");
+    assert_eq!(access.len(), 1, "{access:?}");
+    assert_eq!(access[0]["path"], "/");
+}
+
+#[test]
+fn the_accesslog_of_a_logger_follows_a_rotation() {
+    let (directory, server) = configured(
+        "from gunicorn.glogging import Logger\nclass Mine(Logger):\n    pass\n\
+         logger_class = Mine\naccesslog = 'access.log'\nerrorlog = 'errors.log'\n",
+    );
+    let place = directory.path();
+    let mut child = server.command().spawn().unwrap();
+    let start = Instant::now();
+    let port = || {
+        let log = read(place, "errors.log");
+        log.split("Listening at: http://127.0.0.1:").nth(1)?.split(' ').next()?.parse::<u16>().ok()
+    };
+    while port().is_none() {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Client::connect(port().unwrap()).get("/");
+    while !read(place, "access.log").contains("GET /") {
+        assert!(start.elapsed() < Duration::from_secs(20));
+    }
+    std::fs::rename(place.join("access.log"), place.join("access.log.1")).unwrap();
+    let arbiter = Pid::from_raw(child.id() as i32);
+    kill(arbiter, Signal::SIGUSR1).unwrap();
+    while !read(place, "access.log").contains("GET /hits") {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        Client::connect(port().unwrap_or_default()).get("/hits");
+    }
+    kill(arbiter, Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let log = read(place, "errors.log");
+    assert_eq!(log.matches("[INFO] Starting rgunicorn").count(), 1, "{log}");
+}
