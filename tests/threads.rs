@@ -8,8 +8,12 @@ use std::time::{Duration, Instant};
 use rgunicorn_harness::{Client, Server};
 
 fn server(threads: usize, arguments: &[&str]) -> Server {
+    server_of("threads", threads, arguments)
+}
+
+fn server_of(class: &str, threads: usize, arguments: &[&str]) -> Server {
     Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
-        .args(["-w", "1", "-k", "threads", "--threads", &threads.to_string(), "promises:raw"])
+        .args(["-w", "1", "-k", class, "--threads", &threads.to_string(), "promises:raw"])
         .args(arguments)
         .start()
 }
@@ -93,11 +97,11 @@ fn quick_requests_get_their_turn_beside_busy_ones() {
     }
 }
 
-/// Answers that wait together are sent together, but not with one that keeps the last of the threads.
+/// Answers that wait together are sent together, but not with one that keeps the last of the threads, or of the coroutines.
 #[test]
 fn quick_answers_are_sent_before_all_threads_wait() {
-    for threads in [2, 4] {
-        let server = server(threads, &[]);
+    for (class, threads) in [("threads", 2), ("threads", 4), ("coro", 2)] {
+        let server = server_of(class, threads, &[]);
         for _ in 0..2 {
             let mut others: Vec<_> = (1..threads).map(|_| ask(&server, "/sleep?s=1.5")).collect();
             // Behind this one the others are queued, so that they are one batch.
@@ -108,7 +112,7 @@ fn quick_answers_are_sent_before_all_threads_wait() {
             let start = Instant::now();
             quick.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
             let taken = start.elapsed();
-            assert!(taken < Duration::from_millis(900), "{threads} threads: {taken:?}");
+            assert!(taken < Duration::from_millis(900), "{class}, {threads} threads: {taken:?}");
             for client in others.iter_mut().chain([&mut first, &mut last]) {
                 assert_eq!(client.response().status, 200);
             }

@@ -418,6 +418,11 @@ impl Engine {
         self.held = held;
     }
 
+    /// Whether there are responses that were [held](Exchange::hold) back.
+    pub fn holds_answers(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// When the turn began, or the last exchange of it was given back.
     pub fn now(&self) -> Instant {
         self.now

@@ -20,6 +20,7 @@ use super::most_at_once;
 use super::runtime::Runtime;
 use super::scheduler::{Coroutine, Scheduler, Token, Wake, current, is_forked};
 use crate::boot::Recycling;
+use crate::holding::Holding;
 
 /// How many requests a runner answers before it lets the loop look for what else has become ready.
 const TURN: usize = 64;
@@ -155,10 +156,23 @@ impl Runners {
 
     /// Answers requests. Whether there are more, to be taken after others have had their turn.
     fn run(&self, me: &Coroutine, runtime: &dyn Runtime) -> bool {
+        // Those of a runner that the application lets wait.
+        self.engine().send_held();
+        let more = self.run_some(me, runtime);
+        self.engine().send_held();
+        more
+    }
+
+    fn run_some(&self, me: &Coroutine, runtime: &dyn Runtime) -> bool {
+        let mut holding = Holding::default();
         for _ in 0..TURN {
-            let (next, others) = {
+            let (next, others, taken) = {
                 let mut engine = self.engine();
-                (engine.next(), engine.queued() > 0)
+                let mut next = engine.next();
+                if let Some(exchange) = &mut next {
+                    holding.prepare(&engine, exchange);
+                }
+                (next, engine.queued() > 0, engine.now())
             };
             let Some(mut exchange) = next else { return false };
             if others {
@@ -174,6 +188,7 @@ impl Runners {
             let answered = {
                 let mut engine = self.engine();
                 engine.give_back(exchange);
+                holding.given_back(&mut engine, taken);
                 engine.requests()
             };
             runtime.renew(me.state(), &|state| me.set_state(state));

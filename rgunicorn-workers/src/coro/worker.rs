@@ -172,7 +172,7 @@ impl CoroWorker {
         engine.wait(Some(Duration::ZERO))?;
         let news = engine.has_events();
         let due = engine.next_timer().is_some_and(|next| next <= Instant::now());
-        if !news && !due && !engine.has_work() {
+        if !news && !due && !engine.has_work() && !engine.holds_answers() {
             // Who asks for the lock for nothing takes it from the one that was to have it.
             return Ok(false);
         }
@@ -182,6 +182,8 @@ impl CoroWorker {
         self.scheduler.settle();
         runtime.hold();
         let mut engine = self.runners.engine();
+        // Those of a runner that the application lets wait.
+        engine.send_held();
         if self.runners.can_call() {
             engine.process();
         } else {
