@@ -242,3 +242,48 @@ on_every_class! {
         server.wait_until("a fresh worker", || !server.workers().contains(&worker));
     }
 }
+
+#[test]
+fn reloads_that_are_asked_for_during_one_become_one_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    let slow = |answer: &str| {
+        format!(
+            "import os, time\nif os.path.exists('slow'):\n    time.sleep(1.5)\n{}",
+            application(&format!("b'{answer}'"))
+        )
+    };
+    file("changing.py", &slow("first"));
+    let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+        .directory(directory.path())
+        .args(["-k", "event", "-w", "2", "changing:app"])
+        .start();
+    server.wait_for_log_times("is ready", 2);
+    file("slow", "");
+    file("changing.py", &slow("second"));
+    server.signal(Signal::SIGHUP);
+    server.wait_for_log_times("Booting worker", 4);
+    // The second generation has read its code when the third is asked for, again and again.
+    std::thread::sleep(Duration::from_millis(500));
+    file("changing.py", &slow("third"));
+    for _ in 0..4 {
+        server.signal(Signal::SIGHUP);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server.wait_for_log("Generation 2 serves, generation 1 finishes what it holds");
+    server.wait_for_log("Generation 3 serves, generation 2 finishes what it holds");
+    server.wait_until("the old workers to leave", || server.workers().len() == 2);
+    assert_eq!(server.connect().get("/").text(), "third");
+    assert_eq!(server.log().matches(" serves, generation ").count(), 2, "{}", server.log());
+    assert_eq!(server.log().matches("another reload follows").count(), 1);
+
+    // One that fails is followed as well.
+    file("changing.py", "import time\ntime.sleep(1)\nraise SystemError('broken')\n");
+    server.signal(Signal::SIGHUP);
+    server.wait_for_log_times("Booting worker", 8);
+    std::thread::sleep(Duration::from_millis(300));
+    file("changing.py", &slow("fourth"));
+    server.signal(Signal::SIGHUP);
+    server.wait_for_log("reload failed, generation 3 goes on");
+    server.wait_until("the new code", || server.connect().get("/").text() == "fourth");
+}

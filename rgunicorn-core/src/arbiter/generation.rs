@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use crate::config::Config;
 use crate::socket::{BindError, Listener, Share};
+use crate::sys::clock::monotonic_ms;
 use crate::worker::WorkerClass;
 
 /// The settings, and what was made from them.
@@ -20,6 +21,8 @@ pub(super) struct Generation {
     /// How many workers there should be: `workers`, as TTIN and TTOU have changed it.
     pub(super) target: usize,
     pub(super) backoff: Backoff,
+    /// When that was, in milliseconds.
+    pub(super) begun: u64,
 }
 
 impl Generation {
@@ -31,7 +34,8 @@ impl Generation {
     ) -> Generation {
         let target = config.workers;
         let backoff = Backoff::default();
-        Generation { number, config: Arc::new(config), class, listeners, target, backoff }
+        let begun = monotonic_ms();
+        Generation { number, config: Arc::new(config), class, listeners, target, backoff, begun }
     }
 
     /// The listeners that `config` asks for: those that are here already stay, the others are bound.

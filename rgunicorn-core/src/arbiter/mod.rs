@@ -149,6 +149,8 @@ struct Master {
     current: Generation,
     /// The generation that a reload is starting, until its first worker has booted.
     next: Option<Generation>,
+    /// Another reload is to follow that one.
+    reload_waits: bool,
     /// The number of the latest generation.
     generations: u64,
     /// How many workers were started.
@@ -256,6 +258,7 @@ impl Master {
         let now = monotonic_ms();
         self.scoreboard.set_target(self.current.target);
         self.welcome(now);
+        self.reload_again();
         self.workers.abort_hung(now, &self.scoreboard);
         self.workers.kill_overdue(now);
         self.see_what_hangs(now);

@@ -16,15 +16,45 @@ use crate::scoreboard::Event;
 use crate::sys::clock::monotonic_ms;
 use crate::sys::title;
 
+/// After how long a generation that doesn't come to serve is taken not to, where no `timeout` says so; in milliseconds.
+const STUCK: u64 = 30_000;
+
 impl Master {
-    /// Reads the settings again and starts a generation with them. One that is being started gives way.
-    pub(super) fn begin_reload(&mut self) {
+    /// Reads the settings again and starts a generation with them, after the one that is being started, if one is: a
+    /// server that is told to reload again and again must come to serve what it was told first. However often it is told
+    /// meanwhile, one more reload follows. Answers the number that the generation will have.
+    pub(super) fn begin_reload(&mut self) -> u64 {
+        let now = monotonic_ms();
         // It may have booted this very moment.
-        self.welcome(monotonic_ms());
-        if let Some(superseded) = self.next.take() {
-            tracing::warn!("Generation {} gives way to another reload", superseded.number);
-            self.dismiss(&superseded);
+        self.welcome(now);
+        let Some(next) = &self.next else {
+            self.reload();
+            return self.generations;
+        };
+        let number = next.number;
+        if next.config.timeout.is_zero() && now >= next.begun + STUCK {
+            tracing::warn!(
+                "Generation {number} has not come to serve in {} s, and gives way to another reload",
+                (now - next.begun) / 1000
+            );
+            if let Some(superseded) = self.next.take() {
+                self.dismiss(&superseded);
+            }
+            self.reload();
+        } else if !std::mem::replace(&mut self.reload_waits, true) {
+            tracing::info!("Generation {number} is starting, another reload follows");
         }
+        number + 1
+    }
+
+    /// Begins the reload that was asked for during another one, once that is over.
+    pub(super) fn reload_again(&mut self) {
+        if self.next.is_none() && std::mem::take(&mut self.reload_waits) && self.ending.is_none() {
+            self.reload();
+        }
+    }
+
+    fn reload(&mut self) {
         self.service.reloads();
         match self.prepare() {
             Ok(next) if next.target == 0 => self.promote(next),

@@ -112,6 +112,7 @@ impl Master {
             workers: Workers::default(),
             current: Generation::new(1, config, class, Vec::new()),
             next: None,
+            reload_waits: false,
             generations: 1,
             age: 0,
             proven: false,

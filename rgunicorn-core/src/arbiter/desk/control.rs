@@ -167,11 +167,11 @@ impl Master {
     fn reload_by_command(&mut self) -> Result<Value, String> {
         self.must_not_be_leaving()?;
         let failures = self.scoreboard.arbiter().failed_reloads;
-        self.begin_reload();
+        let generation = self.begin_reload();
         if self.scoreboard.arbiter().failed_reloads > failures {
             return Err(self.desk.reload_failure.clone().unwrap_or_default());
         }
-        Ok(json!({"generation": self.generations}))
+        Ok(json!({"generation": generation}))
     }
 
     fn scale(&mut self, argument: Option<&Value>) -> Result<Value, String> {
