@@ -1,12 +1,12 @@
 //! What may go wrong around a server ends with the server serving.
 //!
-//! A broken configuration or application at a reload is in `signals.rs`, a fork that fails in the arbiter's own tests.
+//! A broken configuration or application at a reload is in `signals.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -77,6 +77,39 @@ on_every_class! {
         assert_eq!(server.wait().code(), Some(0));
     }
 
+    fn an_error_log_on_a_full_disk_stops_nobody(class: &str) {
+        // From the first line on: nobody can say where it listens.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let bind = format!("127.0.0.1:{port}");
+        let mut arbiter = build(class).no_bind()
+            .args(["-w", "2", "-b", &bind, "--error-logfile", "/dev/full"])
+            .command().spawn().unwrap();
+        let ask = |path: &str| {
+            let mut client = Client::try_connect(port).ok()?;
+            client.try_send(format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n")).ok()?;
+            client.read_response(false).ok()
+        };
+        let begin = Instant::now();
+        let wait_for = |what: &str, condition: &dyn Fn() -> bool| {
+            while !condition() {
+                assert!(begin.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        };
+        wait_for("an answer", &|| ask("/").is_some_and(|response| response.status == 200));
+        // A traceback, the application's own words, and words about the request should be in the log.
+        assert_eq!(ask("/fail-early").unwrap().status, 500);
+        assert_eq!(ask("/complain").unwrap().status, 200);
+        let mut client = Client::connect(port);
+        assert_eq!(client.send("no request at all\r\n\r\n").response().status, 400);
+        let pid = Pid::from_raw(i32::try_from(arbiter.id()).unwrap());
+        let before = ask("/pid").unwrap().text();
+        kill(pid, Signal::SIGHUP).unwrap();
+        wait_for("a new generation", &|| ask("/pid").is_some_and(|response| response.text() != before));
+        kill(pid, Signal::SIGTERM).unwrap();
+        assert_eq!(arbiter.wait().unwrap().code(), Some(0));
+    }
+
     fn without_descriptors_accepting_rests(class: &str) {
         let server = build(class).args(["-w", "1"]).start();
         server.wait_for_log("is ready");
@@ -125,6 +158,58 @@ on_every_class! {
     }
 }
 
+#[test]
+fn a_fork_that_fails_is_tried_again() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (library, flag) = (scratch.path().join("no_fork.so"), scratch.path().join("no fork"));
+    compile("no_fork.c", &library);
+    let server = build("event").env("LD_PRELOAD", &library).env("NO_FORK", &flag).args(["-w", "2"]).start();
+    server.wait_for_log_times("is ready", 2);
+    let victim = server.workers()[0];
+    std::fs::write(&flag, "").unwrap();
+    kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
+    server.wait_for_log_times(
+        "[ERROR] Can't start a worker: Resource temporarily unavailable (os error 11); trying again in",
+        2,
+    );
+    assert_eq!(server.connect().get("/").status, 200, "the other one serves");
+    // No more can a reload begin, which waits for better times as well.
+    server.signal(Signal::SIGHUP);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(server.log().matches("Can't start a worker").count() < 12, "{}", server.log());
+    assert_eq!(server.connect().get("/").status, 200);
+    std::fs::remove_file(&flag).unwrap();
+    server.wait_for_log("Generation 2 serves, generation 1 finishes what it holds");
+    server.wait_for_workers(2);
+    assert_eq!(server.connect().get("/").status, 200);
+}
+
+#[test]
+fn an_arbiter_without_descriptors_goes_on() {
+    let server = build("event").args(["-w", "2"]).start();
+    server.wait_for_log_times("is ready", 2);
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+    limit_descriptors(server.pid(), open);
+    server.signal(Signal::SIGHUP);
+    server.wait_for_log("reload failed, generation 1 goes on");
+    let victim = server.workers()[0];
+    kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
+    server.wait_for_log("Too many open files");
+    assert_eq!(server.connect().get("/").status, 200, "the other one serves");
+    limit_descriptors(server.pid(), open + 200);
+    server.wait_for_log_times("is ready", 3);
+    server.signal(Signal::SIGHUP);
+    server.wait_for_log("finishes what it holds");
+    assert_eq!(server.connect().get("/").status, 200);
+}
+
+/// Makes a library of a file in `tests/apps`, to be preloaded.
+fn compile(source: &str, library: &Path) {
+    let source = rgunicorn_harness::repository().join("tests/apps").join(source);
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(library).arg(&source).status();
+    assert!(built.unwrap().success(), "cc builds {}", source.display());
+}
+
 /// Lets a process have so many descriptors open; its hard limit stays.
 fn limit_descriptors(pid: i32, most: usize) {
     let limit = format!("--nofile={most}:");
@@ -148,13 +233,7 @@ impl Clock {
     fn new() -> Clock {
         let clock = Clock { directory: tempfile::tempdir().unwrap() };
         clock.jump(0);
-        let source = rgunicorn_harness::repository().join("tests/apps/clock.c");
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .arg(clock.library())
-            .arg(source)
-            .status();
-        assert!(built.unwrap().success(), "cc builds tests/apps/clock.c");
+        compile("clock.c", &clock.library());
         clock
     }
 

@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use rgunicorn_harness::{Client, Load, Server, application, on_every_class};
+use rgunicorn_harness::{Client, Load, Server, application, on_classes, on_every_class};
 
 fn server(class: &str, arguments: &[&str]) -> Server {
     let binary = env!("CARGO_BIN_EXE_rgunicorn");
@@ -286,4 +287,83 @@ fn reloads_that_are_asked_for_during_one_become_one_after_it() {
     server.signal(Signal::SIGHUP);
     server.wait_for_log("reload failed, generation 3 goes on");
     server.wait_until("the new code", || server.connect().get("/").text() == "fourth");
+}
+
+/// What became of requests that were sent just when the server was closing their connections.
+#[derive(Debug, Default)]
+struct Races {
+    answered: usize,
+    /// The connection was found closed before anything was sent.
+    closed: usize,
+    /// It was closed while the request was under way.
+    crossed: usize,
+    reset: usize,
+}
+
+impl Races {
+    /// A client that looks whether its connection is still there before it asks, as connection pools do.
+    fn ask(&mut self, client: &mut Client) {
+        let stream = client.stream();
+        stream.set_nonblocking(true).unwrap();
+        let closed = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        let is_reset = |kind| matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+        match closed {
+            Ok(_) => return self.closed += 1,
+            Err(error) if is_reset(error.kind()) => return self.reset += 1,
+            Err(_) => {}
+        }
+        let request = "GET / HTTP/1.1\r\nHost: t\r\n\r\n";
+        match client.try_send(request).and_then(|()| client.read_response(false)) {
+            Ok(_) => self.answered += 1,
+            Err(error) if is_reset(error.kind()) => self.reset += 1,
+            Err(_) => self.crossed += 1,
+        }
+    }
+}
+
+on_classes! {
+    [event threads coro asgi gevent eventlet tornado]
+
+    fn a_request_that_races_the_close_is_answered(class: &str) {
+        let mut server = server(class, &["--keep-alive", "30"]);
+        let mut clients: Vec<Client> = (0..60).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            assert_eq!(client.get("/").status, 200);
+        }
+        server.signal(Signal::SIGTERM);
+        let (begin, mut races) = (Instant::now(), Races::default());
+        // A second after their last request they are closed, one after the other.
+        for (number, client) in clients.iter_mut().enumerate() {
+            let at = Duration::from_millis(900) + Duration::from_millis(3) * u32::try_from(number).unwrap();
+            std::thread::sleep(at.saturating_sub(begin.elapsed()));
+            races.ask(client);
+        }
+        eprintln!("{class}: {races:?}");
+        assert!(races.answered > 0 && races.closed > 0 && races.reset == 0 && races.crossed <= 2, "{races:?}");
+        drop(clients);
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn connections_that_were_idle_for_long_do_not_delay_the_end() {
+    // On a machine with no time, once in three.
+    let quick = (0..3).any(|_| {
+        let mut server = server("event", &["-w", "2", "--keep-alive", "30"]);
+        let mut clients: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            assert_eq!(client.get("/").status, 200);
+        }
+        std::thread::sleep(Duration::from_millis(1200));
+        let begin = Instant::now();
+        server.signal(Signal::SIGTERM);
+        for client in &mut clients {
+            assert!(client.is_closed());
+        }
+        drop(clients);
+        assert_eq!(server.wait().code(), Some(0));
+        begin.elapsed() < Duration::from_millis(700)
+    });
+    assert!(quick);
 }

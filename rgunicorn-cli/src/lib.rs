@@ -102,7 +102,10 @@ impl Cli {
             }
             Outcome::Loaded(loaded) => *loaded,
         };
-        let (config, class) = self.check(loaded, |warning| eprintln!("Warning: {warning}"))?;
+        let (config, class) = self.check(loaded, |warning| {
+            // With standard error gone, or full, it goes unsaid.
+            let _ = writeln!(std::io::stderr(), "Warning: {warning}");
+        })?;
         if config.print_config {
             print(&format!("{}\n", config::print(&config)));
         }

@@ -1,7 +1,7 @@
 //! What happens when a response is out, or can't be: access log, keep-alive, close.
 
 use super::connection::{Connection, Phase};
-use super::{Engine, LINGER};
+use super::{Engine, FAREWELL, LINGER};
 use crate::log::{AccessLog, AccessRecord, RequestLine};
 
 impl Engine {
@@ -47,6 +47,21 @@ impl Engine {
         }
         connection.phase = Phase::Lingering;
         self.expect_by(key, LINGER);
+    }
+
+    /// Ends a connection that is idle, as it seems: what came in the last moment is answered. Should a request cross our end of
+    /// the connection on its way, its client finds that the connection was closed before, and not that it was reset.
+    pub(super) fn part(&mut self, key: usize) {
+        let Some(connection) = self.connection(key) else { return };
+        connection.readable = true;
+        connection.deadline = None;
+        self.progress(key);
+        let Some(connection) = self.connection(key).filter(|connection| connection.is_idle()) else { return };
+        if connection.transport.finish_writing().is_err() {
+            return self.close(key);
+        }
+        connection.phase = Phase::Lingering;
+        self.expect_by(key, FAREWELL);
     }
 
     /// The connection is of no more use. What it holds of the application's goes back to it first.

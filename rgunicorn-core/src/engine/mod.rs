@@ -76,8 +76,11 @@ const WAKE: Token = Token(usize::MAX);
 const LISTENERS: usize = usize::MAX - 2;
 /// How long a client may take to read our last words before its connection is cut.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long idle connections are kept for a last request once the engine drains.
+/// For how long a connection must have been idle to be closed once the engine drains: who asks more often learns by a
+/// response that it ends.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
+/// How long a client that was told so may take to end an idle connection from its side.
+const FAREWELL: Duration = Duration::from_millis(300);
 
 /// A place for a connection; empty while the connection is lent out.
 #[derive(Debug)]
@@ -637,6 +640,7 @@ impl Engine {
                 );
                 self.progress(key);
             }
+            Phase::Head if connection.response.output().is_empty() => self.part(key),
             Phase::Ready => {}
             Phase::Responding => {
                 tracing::info!(
@@ -742,13 +746,16 @@ impl Engine {
 
     /// Lets connections end.
     fn announce_end(&mut self) {
+        let (now, header) = (self.now, self.config.client_header_timeout);
         // From now on responses say so. Where one has promised to keep its connection, the promise is kept.
-        self.config.keepalive = Duration::ZERO;
+        let keepalive = std::mem::take(&mut self.config.keepalive);
         let keys: Vec<usize> = self.places.iter().map(|(key, _)| key).collect();
         for key in keys {
             if let Some(connection) = self.connection(key).filter(|connection| connection.is_idle()) {
-                connection.deadline = None;
-                self.expect_more(key);
+                let allowed = if connection.served > 0 { keepalive } else { header };
+                let since = connection.deadline.and_then(|deadline| deadline.checked_sub(allowed));
+                connection.deadline = Some(since.unwrap_or(now) + LAST_REQUEST);
+                self.arm(key);
             }
         }
     }
