@@ -128,6 +128,19 @@ on_every_class! {
         assert!(!std::fs::read_to_string(&log).unwrap().contains("/healthz "));
     }
 
+    fn what_clients_send_is_counted_however_it_is_read(class: &str) {
+        let server = build(class).start();
+        server.wait_for_workers(1);
+        let mut client = server.connect();
+        const LENGTH: usize = 400_000;
+        client.send(format!("POST /digest HTTP/1.1\r\nHost: t\r\nContent-Length: {LENGTH}\r\n\r\n"));
+        client.send(vec![b'x'; LENGTH]);
+        assert!(client.response().text().starts_with("400000 "));
+        wait_for(&server, "rgunicorn_request_duration_seconds_count", 1.0);
+        let received = value(&ask(desk(&server), "/metrics").text(), "rgunicorn_received_bytes_total");
+        assert!((LENGTH as f64..LENGTH as f64 + 1000.0).contains(&received), "{received}");
+    }
+
     fn a_server_that_drains_is_not_ready(class: &str) {
         let mut server = build(class).start();
         let port = desk(&server);
@@ -162,6 +175,39 @@ on_classes! { [sync event asgi]
         assert_eq!(client.response().status, 200);
         server.wait_until("a server that is ready again", || ask(port, "/ready").status == 200);
     }
+}
+
+#[test]
+fn connections_that_wait_are_counted_at_sockets_of_all_kinds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let unix = format!("unix:{}", path.display());
+    let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+        .args(["-k", "sync", "-w", "2", "--reuse-port", "--backlog", "20", "-b", &unix])
+        .args(["--metrics-bind", "127.0.0.1:0", "--metrics-path", "/metrics", "promises:raw"])
+        .start();
+    server.wait_for_log_times("is ready", 2);
+    let queue = format!("rgunicorn_listen_queue{{listener=\"{}\"}}", server.url());
+    let limit = queue.replace("queue", "queue_limit");
+    let unix_queue = format!("rgunicorn_listen_queue{{listener=\"{unix}\"}}");
+    let unix_limit = unix_queue.replace("queue", "queue_limit");
+    // Whoever is asked.
+    for text in [ask(desk(&server), "/metrics").text(), server.connect().get("/metrics").text()] {
+        let values = [&queue, &limit, &unix_queue, &unix_limit].map(|name| value(&text, name));
+        assert_eq!(values, [0.0, 40.0, 0.0, 20.0]);
+    }
+    // Nobody has time.
+    let stop =
+        |signal| server.workers().iter().for_each(|worker| kill(Pid::from_raw(*worker), signal).unwrap());
+    stop(Signal::SIGSTOP);
+    let waiting: Vec<Client> = (0..6).map(|_| server.connect()).collect();
+    let also: Vec<_> = (0..3).map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap()).collect();
+    wait_for(&server, &queue, 6.0);
+    wait_for(&server, &unix_queue, 3.0);
+    drop((waiting, also));
+    stop(Signal::SIGCONT);
+    wait_for(&server, &queue, 0.0);
+    wait_for(&server, &unix_queue, 0.0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Listeners: addresses, binding, inheritance.
 
 mod bind;
+mod queue;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -144,9 +145,9 @@ impl Listener {
         Ok(Accepted { stream, peer: peer.as_socket().map_or_else(Peer::unix, Peer::tcp) })
     }
 
-    /// The connections that nobody has accepted yet, as far as the kernel tells (of TCP it does).
+    /// The connections that nobody has accepted yet; with `reuse_port` those at all sockets with this address.
     pub fn queue(&self) -> Option<ListenQueue> {
-        let (waiting, room) = net::listen_queue(&self.socket)?;
+        let (waiting, room) = queue::of(&self.socket, &self.address)?;
         Some(ListenQueue { address: self.to_string(), waiting, room })
     }
 

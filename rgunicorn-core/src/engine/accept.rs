@@ -48,9 +48,16 @@ impl Acceptor {
         self.listeners.len()
     }
 
-    /// The connections that wait in the kernel.
-    pub(super) fn queues(&self) -> impl Iterator<Item = ListenQueue> {
-        self.listeners.iter().filter_map(|(listener, _)| listener.queue())
+    /// The connections that wait in the kernel, by address.
+    pub(super) fn queues(&self) -> Vec<ListenQueue> {
+        let mut queues: Vec<ListenQueue> = Vec::new();
+        for queue in self.listeners.iter().filter_map(|(listener, _)| listener.queue()) {
+            // With `reuse_port` several sockets may have the same.
+            if queues.iter().all(|other| other.address != queue.address) {
+                queues.push(queue);
+            }
+        }
+        queues
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -218,6 +218,12 @@ impl Connection {
             }
     }
 
+    /// How many bytes were received since the last call, by whomever.
+    pub(super) fn take_received(&mut self) -> u64 {
+        let read_by_the_application = self.upload.as_ref().map_or(0, |upload| upload.take_received());
+        std::mem::take(&mut self.received) + read_by_the_application
+    }
+
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
     }

@@ -6,7 +6,7 @@ use super::Engine;
 use super::connection::{Connection, Phase};
 use super::exchange::{Exchange, Outcome};
 use crate::config::Config;
-use crate::metrics::{Health, ListenQueue, Snapshot};
+use crate::metrics::{Health, Snapshot};
 use crate::scoreboard::Scoreboard;
 
 /// The paths of the pages.
@@ -116,8 +116,7 @@ impl Engine {
     }
 
     fn metrics(&self, scoreboard: &Scoreboard) -> String {
-        let queues: Vec<ListenQueue> = self.acceptor.queues().collect();
-        Snapshot::take(scoreboard, queues).prometheus()
+        Snapshot::take(scoreboard, self.acceptor.queues()).prometheus()
     }
 }
 

@@ -114,7 +114,7 @@ impl Tally {
     fn count_bytes(&mut self, connection: &mut Connection) {
         let taken = connection.response.output().taken();
         let sent = taken - std::mem::replace(&mut connection.entry.sent, taken);
-        self.slot.count_bytes(std::mem::take(&mut connection.received), sent);
+        self.slot.count_bytes(connection.take_received(), sent);
     }
 }
 

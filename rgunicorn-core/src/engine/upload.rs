@@ -42,6 +42,8 @@ struct State {
     read: usize,
     /// How many bytes of content have come.
     received: u64,
+    /// How many bytes were received that nobody has counted.
+    uncounted: u64,
     /// How many there will be, where the client has said so.
     length: Option<u64>,
     stage: Stage,
@@ -114,6 +116,7 @@ impl Upload {
                 decoder,
                 encoded: Vec::new(),
                 received: content.len() as u64,
+                uncounted: 0,
                 content,
                 read: 0,
                 length,
@@ -129,6 +132,11 @@ impl Upload {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes were received since the last call.
+    pub(super) fn take_received(&self) -> u64 {
+        std::mem::take(&mut self.state().uncounted)
     }
 
     /// How many bytes are left to be read, where that is known.
@@ -262,7 +270,7 @@ impl State {
         self.read = 0;
         self.encoded.reserve(STEP);
         match source.read(&mut self.encoded) {
-            Ok(Moved::Some(_)) => {}
+            Ok(Moved::Some(count)) => self.uncounted += count as u64,
             Ok(Moved::Blocked) => return Err(io::ErrorKind::WouldBlock.into()),
             Ok(Moved::Closed) | Err(_) => return Err(self.fail(Failure::Gone)),
         }
