@@ -90,6 +90,7 @@ impl Recycling {
     }
 
     /// Whether there is a limit that wasn't reached.
+    #[cfg(feature = "python")]
     pub(crate) fn is_due(&self) -> bool {
         self.after.get().is_some()
     }

@@ -1,39 +1,17 @@
 """Real drivers of real databases, one route each, with what applications do with them: every answer is the same on
-`threads` and `coro`. SERVICES is what tests/services.py has written."""
+`threads` and `coro`."""
 
 import asyncio
-import functools
 import io
-import json
-import os
 import select
 import threading
 import time
 
-import flask
+from serviced import ME, SERVICES, app, once
 
-app = flask.Flask(__name__)
-SERVICES = json.loads(os.environ["SERVICES"])
 PG = SERVICES["postgresql"]
 DSN = " ".join(f"{name}={value}" for name, value in PG.items())
 URL = f"{PG['user']}@{PG['host']}:{PG['port']}/{PG['dbname']}"
-# Two servers share the databases; each has tables of its own.
-ME = os.environ["WHO"]
-setting_up = threading.Lock()
-
-
-def once(make):
-    """Calls it in the first request that needs it, whoever comes meanwhile waits."""
-    made = []
-
-    @functools.wraps(make)
-    def get():
-        with setting_up:
-            if not made:
-                made.append(make())
-        return made[0]
-
-    return get
 
 
 # psycopg2: libpq in C, which waits in poll() of its own.

@@ -1,36 +1,13 @@
-"""Other services that applications talk to, one route each: every answer is the same on `threads` and `coro`.
-SERVICES is what tests/services.py has written."""
+"""Other services that applications talk to, one route each: every answer is the same on `threads` and `coro`."""
 
 import concurrent.futures
-import functools
 import hashlib
-import json
-import os
 import threading
 import time
 
-import flask
+from serviced import ME, SERVICES, app, once
 
-app = flask.Flask(__name__)
-SERVICES = json.loads(os.environ["SERVICES"])
 SLOW = SERVICES["slow"]
-# Two servers share one Redis.
-ME = os.environ["WHO"]
-setting_up = threading.Lock()
-
-
-def once(make):
-    """Calls it in the first request that needs it, whoever comes meanwhile waits."""
-    made = []
-
-    @functools.wraps(make)
-    def get():
-        with setting_up:
-            if not made:
-                made.append(make())
-        return made[0]
-
-    return get
 
 
 # Redis.

@@ -5,6 +5,7 @@
 //! cargo run -p rgunicorn-example-coroutines -- 127.0.0.1:8000
 //! ```
 
+use std::error::Error;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
@@ -14,8 +15,7 @@ use std::time::Duration;
 use rgunicorn_core::app::{AppError, Application, Request, Response, SharedLoader};
 use rgunicorn_core::arbiter::Arbiter;
 use rgunicorn_core::config::Config;
-use rgunicorn_core::hooks::NoHooks;
-use rgunicorn_core::worker::{BootError, WorkerClass, WorkerContext};
+use rgunicorn_core::worker::{BootError, WorkerContext};
 use rgunicorn_workers::Coro;
 use rgunicorn_workers::coro::Bare;
 
@@ -65,24 +65,13 @@ fn ask(host: &str) -> std::io::Result<String> {
     Ok(answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_string())
 }
 
-fn main() -> ExitCode {
+fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut config = Config { threads: 1000, worker_class: "coro".into(), ..Config::default() };
     if let Some(address) = std::env::args().nth(1) {
-        match address.parse() {
-            Ok(address) => config.bind = vec![address],
-            Err(error) => {
-                eprintln!("{address}: {error}");
-                return ExitCode::from(2);
-            }
-        }
+        config.bind = vec![address.parse()?];
     }
     let loader: SharedLoader =
         Arc::new(|_: &WorkerContext| -> Result<Box<dyn Application>, BootError> { Ok(Box::new(Site)) });
-    let class: Arc<dyn WorkerClass> = Arc::new(Coro::new(loader, Arc::new(Bare)));
-    let reload = {
-        let (config, class) = (config.clone(), Arc::clone(&class));
-        move || Ok((config.clone(), Arc::clone(&class)))
-    };
-    let status = Arbiter::new(config, class, Arc::new(NoHooks), Box::new(reload)).run();
-    ExitCode::from(u8::try_from(status).unwrap_or(1))
+    let status = Arbiter::with_class(config, Arc::new(Coro::new(loader, Arc::new(Bare)))).run();
+    Ok(ExitCode::from(u8::try_from(status)?))
 }

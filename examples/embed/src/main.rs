@@ -4,14 +4,14 @@
 //! cargo run -p rgunicorn-example-embed -- 127.0.0.1:8000
 //! ```
 
+use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use rgunicorn_core::app::{AppError, Application, BodyStream, Flow, Request, Response, SharedLoader, Sink};
 use rgunicorn_core::arbiter::Arbiter;
 use rgunicorn_core::config::Config;
-use rgunicorn_core::hooks::NoHooks;
-use rgunicorn_core::worker::{BootError, WorkerClass, WorkerContext};
+use rgunicorn_core::worker::{BootError, WorkerContext};
 use rgunicorn_workers::Event;
 
 /// Answers `/` in one piece, `/count` piece by piece, and echoes what is posted.
@@ -60,25 +60,13 @@ impl BodyStream for Count {
     }
 }
 
-fn main() -> ExitCode {
+fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut config = Config { workers: 2, worker_class: "event".into(), ..Config::default() };
     if let Some(address) = std::env::args().nth(1) {
-        match address.parse() {
-            Ok(address) => config.bind = vec![address],
-            Err(error) => {
-                eprintln!("{address}: {error}");
-                return ExitCode::from(2);
-            }
-        }
+        config.bind = vec![address.parse()?];
     }
     let loader: SharedLoader =
         Arc::new(|_: &WorkerContext| -> Result<Box<dyn Application>, BootError> { Ok(Box::new(Site)) });
-    let class: Arc<dyn WorkerClass> = Arc::new(Event::new(loader));
-    // A reload starts fresh workers with the same settings.
-    let reload = {
-        let (config, class) = (config.clone(), Arc::clone(&class));
-        move || Ok((config.clone(), Arc::clone(&class)))
-    };
-    let status = Arbiter::new(config, class, Arc::new(NoHooks), Box::new(reload)).run();
-    ExitCode::from(u8::try_from(status).unwrap_or(1))
+    let status = Arbiter::with_class(config, Arc::new(Event::new(loader))).run();
+    Ok(ExitCode::from(u8::try_from(status)?))
 }

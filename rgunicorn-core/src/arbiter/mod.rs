@@ -51,7 +51,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{Config, ConfigError};
-use crate::hooks::Hooks;
+use crate::hooks::{Hooks, NoHooks};
 use crate::log;
 use crate::scoreboard::Scoreboard;
 use crate::siblings::Queue;
@@ -92,6 +92,14 @@ impl Arbiter {
     /// An arbiter for workers of `class`. `reload` is asked for new settings, and the class that they name, on SIGHUP.
     pub fn new(config: Config, class: Arc<dyn WorkerClass>, hooks: Arc<dyn Hooks>, reload: Reload) -> Self {
         Arbiter { config, class, hooks, reload }
+    }
+
+    /// An arbiter for workers of `class` with these settings, whatever happens: after SIGHUP there are fresh workers with
+    /// the same. For programs that have no configuration file.
+    pub fn with_class(config: Config, class: Arc<dyn WorkerClass>) -> Self {
+        let same = (config.clone(), Arc::clone(&class));
+        let reload = move || Ok((same.0.clone(), Arc::clone(&same.1)));
+        Arbiter::new(config, class, Arc::new(NoHooks), Box::new(reload))
     }
 
     /// Loads the application, in the directory and the environment that the settings ask for, and goes no further

@@ -7,7 +7,7 @@ use rgunicorn_core::config::{Config, ConfigError};
 use rgunicorn_core::engine::{Bodies, EngineConfig};
 use rgunicorn_core::worker::{BootError, Exit, Worker, WorkerClass, WorkerContext, WorkerError};
 
-use crate::boot::{self, Recycling};
+use crate::boot;
 use crate::python::WsgiLoader;
 use crate::python::asgi::{self, AsgiApplication, Kind};
 use crate::python::turns::Serving;
@@ -65,7 +65,7 @@ impl WorkerClass for Asgi {
         asgi::prepare(self.kind)
     }
 
-    fn boot(&self, mut context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
+    fn boot(&self, context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
         if context.config.threads > 1 {
             tracing::warn!(
                 "The setting threads means nothing to class {}, which has one thread",
@@ -86,14 +86,7 @@ impl WorkerClass for Asgi {
             engine_config.bodies = Bodies::Polled;
         }
         // Not before: a worker that watches a listener is woken up in place of one that could answer.
-        let most = context.config.worker_connections.max(1);
-        let engine = boot::engine(&mut context, engine_config, access, most)?;
-        engine
-            .wake_on(context.control.descriptor())
-            .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;
-        let recycling = Recycling::new(&context);
-        let WorkerContext { config, control, slot, .. } = context;
-        let serving = Serving { engine, control, slot, config, recycling };
+        let serving = Serving::boot(context, engine_config, access)?;
         Ok(Box::new(AsgiWorker { application, serving: Some(serving) }))
     }
 }

@@ -8,7 +8,7 @@ use rgunicorn_core::config::{Config, ConfigError};
 use rgunicorn_core::engine::EngineConfig;
 use rgunicorn_core::worker::{BootError, Exit, Worker, WorkerClass, WorkerContext, WorkerError};
 
-use crate::boot::{self, Recycling};
+use crate::boot;
 use crate::python::greenlets::Hub;
 use crate::python::turns::Serving;
 use crate::python::{WsgiApplication, WsgiLoader};
@@ -58,7 +58,7 @@ impl WorkerClass for Greenlets {
         Hub::patch(self.library).map(drop)
     }
 
-    fn boot(&self, mut context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
+    fn boot(&self, context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
         self.loader.start(&context.config)?;
         let hub = Hub::patch(self.library)?;
         let mut application = self.loader.load_wsgi(&context)?;
@@ -66,14 +66,8 @@ impl WorkerClass for Greenlets {
         if let Some(access) = &access {
             rgunicorn_core::app::Application::want_variables(&mut application, access.variables());
         }
-        let (config, most) = (EngineConfig::new(&context.config), context.config.worker_connections.max(1));
-        let engine = boot::engine(&mut context, config, access, most)?;
-        engine
-            .wake_on(context.control.descriptor())
-            .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;
-        let recycling = Recycling::new(&context);
-        let WorkerContext { config, control, slot, .. } = context;
-        let serving = Serving { engine, control, slot, config, recycling };
+        let config = EngineConfig::new(&context.config);
+        let serving = Serving::boot(context, config, access)?;
         Ok(Box::new(GreenletWorker { hub, parts: Some((application, serving)) }))
     }
 }

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rgunicorn_core::config::Config;
-use rgunicorn_core::engine::Engine;
+use rgunicorn_core::engine::{Engine, EngineConfig};
+use rgunicorn_core::log::AccessLog;
 use rgunicorn_core::scoreboard::Slot;
-use rgunicorn_core::worker::{Control, Exit, Stop};
+use rgunicorn_core::worker::{BootError, Control, Exit, Stop, WorkerContext};
 
-use crate::boot::Recycling;
+use crate::boot::{self, Recycling};
 use crate::stand_in;
 
 /// What a worker brings.
@@ -20,6 +21,27 @@ pub(crate) struct Serving {
     pub(crate) slot: Slot,
     pub(crate) config: Arc<Config>,
     pub(crate) recycling: Recycling,
+}
+
+impl Serving {
+    /// Makes the engine, and whatever else a worker brings.
+    ///
+    /// # Errors
+    /// A listener that can't be used, or the system's.
+    pub(crate) fn boot(
+        mut context: WorkerContext,
+        config: EngineConfig,
+        access: Option<AccessLog>,
+    ) -> Result<Serving, BootError> {
+        let most = context.config.worker_connections.max(1);
+        let engine = boot::engine(&mut context, config, access, most)?;
+        engine
+            .wake_on(context.control.descriptor())
+            .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;
+        let recycling = Recycling::new(&context);
+        let WorkerContext { config, control, slot, .. } = context;
+        Ok(Serving { engine, control, slot, config, recycling })
+    }
 }
 
 /// The engine of a worker, and how the worker fares. No Python code runs while it is locked.
