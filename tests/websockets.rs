@@ -157,3 +157,52 @@ fn they_count_as_requests_and_are_logged_at_their_end() {
     two.send(frame(0x88, b"\x03\xf4"));
     server.wait_until("another worker", || server.workers().len() == 1 && server.workers() != before);
 }
+
+/// Reads what comes until the client has heard `times` pings; answers none of them.
+fn hear_pings(client: &mut Client, times: usize) {
+    let mut heard = Vec::new();
+    while heard.windows(2).filter(|two| two == &[0x89, 0]).count() < times {
+        let some = client.read_some().unwrap();
+        assert!(!some.is_empty(), "closed after {heard:?}");
+        heard.extend_from_slice(&some);
+    }
+}
+
+#[test]
+fn a_client_is_asked_as_often_as_the_settings_say() {
+    let server = serve(&["--websocket-ping-interval", "0.2", "--websocket-ping-timeout", "0.5"]);
+    let mut silent = open(&server, "/echo");
+    hear_pings(&mut silent, 1);
+    // 1011, "keepalive ping timeout".
+    let mut rest = Vec::new();
+    while let Ok(some) = silent.read_some()
+        && !some.is_empty()
+    {
+        rest.extend_from_slice(&some);
+    }
+    assert!(rest.windows(4).any(|part| part == [0x88, 24, 3, 0xf3]), "{rest:?}");
+    assert!(rest.ends_with(b"keepalive ping timeout"), "{rest:?}");
+    // One that answers, or says anything else, stays.
+    let mut lively = open(&server, "/echo");
+    for answer in [frame(0x8a, b""), frame(0x81, b"here"), frame(0x8a, b"")] {
+        hear_pings(&mut lively, 1);
+        lively.send(answer);
+    }
+    hear_pings(&mut lively, 1);
+}
+
+#[test]
+fn nobody_is_asked_or_hurried_where_a_setting_is_0() {
+    let server = serve(&["--websocket-ping-interval", "0"]);
+    let mut client = open(&server, "/echo");
+    client.set_timeout(Duration::from_millis(700));
+    assert!(client.read_some().is_err(), "nothing comes");
+    client.send(frame(0x81, b"hello"));
+    client.set_timeout(Duration::from_secs(20));
+    assert!(client.read_some().unwrap().ends_with(b"hello"));
+
+    let server = serve(&["--websocket-ping-interval", "0.1", "--websocket-ping-timeout", "0"]);
+    let mut client = open(&server, "/echo");
+    hear_pings(&mut client, 5);
+    client.send(frame(0x81, b"hello"));
+}

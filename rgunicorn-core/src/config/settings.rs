@@ -398,6 +398,13 @@ settings! {
         /// How many bytes of a request body are kept in memory; a larger one goes to an unlinked temporary
         /// file in `tmp_upload_dir`. With `threads` and `coro`, large bodies stream to the application instead.
         request_body_buffer: usize as Whole = 256 * 1024, ["--request-body-buffer"] BYTES, Implemented;
+        /// How many seconds pass until the client of a WebSocket is asked whether it is there, and from then on again and again;
+        /// 0 asks nobody. Classes `asgi` and `tornado`.
+        websocket_ping_interval: Duration as Seconds = Duration::from_secs(20),
+            ["--websocket-ping-interval"] SECONDS, Implemented;
+        /// How many seconds it then has to send something, be it the answer, before the WebSocket is closed; 0 is no limit.
+        websocket_ping_timeout: Duration as Seconds = Duration::from_secs(20),
+            ["--websocket-ping-timeout"] SECONDS, Implemented;
         /// Writes the access log as JSON, an object a line, in place of `access_log_format`.
         access_log_json: bool as Switch = false, ["--access-log-json"], Implemented;
         /// A path that the access log leaves out, such as that of health checks; may be given several times.

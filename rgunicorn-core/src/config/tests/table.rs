@@ -70,6 +70,8 @@ fn every_setting_of_gunicorn_is_here_with_its_flags_and_default() {
             ("coro_stack", true),
             ("limit_request_body", true),
             ("request_body_buffer", true),
+            ("websocket_ping_interval", true),
+            ("websocket_ping_timeout", true),
             ("access_log_json", true),
             ("access_log_skip", true),
             ("error_log_json", true),

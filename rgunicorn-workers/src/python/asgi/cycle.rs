@@ -21,7 +21,7 @@ use super::awaitable::Ready;
 use super::conversation::{self, Conversation, Driver, coroutine_methods};
 use super::lock;
 use super::message::{Message, type_name};
-use super::server::{Shared, Talk, is_cancelled};
+use super::shared::{Shared, Talk, is_cancelled};
 use crate::python::failure;
 use crate::python::server_hooks::Asked;
 use body::disconnect;

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`boot`] | makes the event loop, runs the application's start-up and shutdown |
 //! | [`server`] | the loop's callback: a turn of the engine, and a task for each request |
+//! | [`shared`] | what that and the conversations share: the engine, the event loop, who waits for something |
 //! | [`conversation`] | drives the application's coroutine, and sees what becomes of it |
 //! | [`cycle`] | one HTTP request: its `receive` and `send` |
 //! | [`websocket`] | one WebSocket, likewise |
@@ -27,6 +28,7 @@ mod log_variables;
 mod message;
 mod scope;
 mod server;
+mod shared;
 mod tasks;
 mod websocket;
 

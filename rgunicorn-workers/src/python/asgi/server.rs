@@ -4,235 +4,31 @@
 //! with their exchanges may leave something behind that no event tells of (a pipelined request, a deadline, a line of the
 //! access log): another turn is called soon then.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
-use pyo3::intern;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyDict;
 use pyo3::{PyClass, PyClassInitializer};
 use rgunicorn_core::app::AppError;
-use rgunicorn_core::engine::{Exchange, Occasion, Ticket, Wants};
+use rgunicorn_core::engine::{Exchange, Occasion};
 use rgunicorn_core::http::Refusal;
 use rgunicorn_core::websocket::handshake::Opening;
 use rgunicorn_core::worker::Exit;
 
-use super::awaitable::Done;
 use super::cycle::Cycle;
-use super::scope::{Kind, ScopeBuilder};
+use super::scope::Kind;
+use super::shared::{Loop, Shared, Talk, complain};
 use super::tasks::Tasks;
 use super::websocket::WebSocket;
 use super::{lock, log_variables};
 use crate::holding::Holding;
 use crate::python::failure;
 use crate::python::server_hooks::RequestHooks;
-use crate::python::turns::{Serving, Turns};
+use crate::python::turns::Serving;
 use crate::python::wsgi::WsgiApplication;
-
-/// What the callback and the conversations share.
-pub(super) struct Shared {
-    turns: Turns,
-    application: Py<PyAny>,
-    scopes: ScopeBuilder,
-    /// Those around each request; none for most servers.
-    hooks: Option<RequestHooks>,
-    /// `200 OK` and the like, by the standard library's list; index 0 is 100.
-    status_lines: Vec<Option<Box<[u8]>>>,
-    done: Py<Done>,
-    /// What the access log asks for.
-    log_variables: Vec<String>,
-    /// Conversations whose application waits for something: a task that nobody else holds must not be lost.
-    waiting: Mutex<HashMap<Ticket, Talk>>,
-    /// Tasks that have not ended.
-    tasks: AtomicUsize,
-    /// A turn is under way, or will be soon.
-    turning: AtomicBool,
-    python: OnceLock<Loop>,
-}
-
-/// The event loop, as far as it is needed.
-struct Loop {
-    call_soon: Py<PyAny>,
-    call_later: Py<PyAny>,
-    create_future: Py<PyAny>,
-    /// The context that callbacks run in, as an argument: not that of the task that happens to ask for them, whose variables
-    /// would pass into the tasks of other requests.
-    in_context: Py<PyDict>,
-    tasks: Tasks,
-    /// `serve.py`'s coroutine that waits for a future.
-    wait: Py<PyAny>,
-    /// Our own methods.
-    turn: Py<PyAny>,
-    alarm: Py<PyAny>,
-    time_is_up: Py<PyAny>,
-    /// The future that is done when the worker is.
-    stopped: Py<PyAny>,
-}
-
-impl Loop {
-    fn soon<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.call_soon.bind(py).call((&self.turn,), Some(self.in_context.bind(py)))
-    }
-}
-
-impl Shared {
-    pub(super) fn application(&self) -> &Py<PyAny> {
-        &self.application
-    }
-
-    pub(super) fn done<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        self.done.bind(py).clone().into_any()
-    }
-
-    /// The status with its reason.
-    pub(super) fn status_line(&self, status: u16) -> PyResult<std::borrow::Cow<'_, [u8]>> {
-        let known = usize::from(status).checked_sub(100).and_then(|index| self.status_lines.get(index));
-        match known {
-            Some(Some(line)) => Ok(line.as_ref().into()),
-            _ if (100..1000).contains(&status) => Ok(format!("{status} ").into_bytes().into()),
-            _ => Err(PyValueError::new_err(format!("{status} is no HTTP status"))),
-        }
-    }
-
-    fn python(&self) -> PyResult<&Loop> {
-        self.python.get().ok_or_else(|| PyRuntimeError::new_err("the event loop was not started"))
-    }
-
-    /// A future of the event loop.
-    pub(super) fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.python()?.create_future.bind(py).call0()
-    }
-
-    /// A coroutine that waits for a future.
-    pub(super) fn wait<'py>(&self, future: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.python()?.wait.bind(future.py()).call1((future,))
-    }
-
-    /// Gives those who wait for these futures their result.
-    pub(super) fn settle<'py>(
-        &self,
-        py: Python<'py>,
-        futures: Vec<Py<PyAny>>,
-        result: impl Fn() -> PyResult<Bound<'py, PyAny>>,
-    ) {
-        for future in futures {
-            let settle = || {
-                let future = future.bind(py);
-                // One that was cancelled is done.
-                if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
-                    future.call_method1(intern!(py, "set_result"), (result()?,))?;
-                }
-                PyResult::Ok(())
-            };
-            settle().unwrap_or_else(|error| complain(py, &error));
-        }
-    }
-
-    /// Takes a parked exchange again; none if its client is gone.
-    pub(super) fn retake(&self, ticket: Ticket) -> Option<Exchange> {
-        self.turns.engine().retake(ticket)
-    }
-
-    pub(super) fn give_back(&self, py: Python<'_>, exchange: Exchange) {
-        let more = {
-            let mut engine = self.turns.engine();
-            engine.give_back(exchange);
-            !self.turning.load(Relaxed) && self.turns.needs_turn(&engine)
-        };
-        if more {
-            self.turn_soon(py);
-        }
-    }
-
-    pub(super) fn park(&self, py: Python<'_>, exchange: Exchange, wants: Wants) {
-        let more = {
-            let mut engine = self.turns.engine();
-            engine.park(exchange, wants);
-            !self.turning.load(Relaxed) && self.turns.needs_turn(&engine)
-        };
-        if more {
-            self.turn_soon(py);
-        }
-    }
-
-    fn turn_soon(&self, py: Python<'_>) {
-        if self.turning.swap(true, Relaxed) {
-            return;
-        }
-        let soon = self.python().and_then(|python| python.soon(py));
-        if let Err(error) = soon {
-            // The loop is closed: nothing will be served any more.
-            self.turning.store(false, Relaxed);
-            tracing::debug!("no turn of the engine: {error}");
-        }
-    }
-
-    /// Keeps a conversation whose application waits, or whose client is waited for.
-    pub(super) fn remember(&self, ticket: Ticket, talk: Talk) {
-        let known = {
-            let mut waiting = lock(&self.waiting);
-            match waiting.contains_key(&ticket) {
-                true => Some(talk),
-                false => waiting.insert(ticket, talk),
-            }
-        };
-        drop(known);
-    }
-
-    /// Lets go of a conversation that has ended.
-    pub(super) fn forget(&self, ticket: Ticket) {
-        let forgotten = lock(&self.waiting).remove(&ticket);
-        drop(forgotten);
-    }
-
-    /// A task has ended.
-    pub(super) fn one_less(&self, py: Python<'_>) {
-        self.tasks.fetch_sub(1, Relaxed);
-        if self.turns.is_leaving() {
-            self.turn_soon(py);
-        }
-    }
-
-    /// The application has asked for its worker's end.
-    pub(super) fn exit(&self, py: Python<'_>, code: i32) {
-        self.turns.exit_with(code);
-        self.turn_soon(py);
-    }
-
-    /// How long an application may go on without a client, in seconds.
-    pub(super) fn grace(&self) -> f64 {
-        self.turns.config().asgi_disconnect_grace_period.as_secs_f64()
-    }
-
-    /// Has a conversation's time come in so many seconds.
-    pub(super) fn call_later(&self, py: Python<'_>, seconds: f64, conversation: &Bound<'_, PyAny>) {
-        let later = self.python().and_then(|python| {
-            let arguments = (seconds, &python.time_is_up, conversation);
-            python.call_later.bind(py).call(arguments, Some(python.in_context.bind(py)))
-        });
-        if let Err(error) = later {
-            complain(py, &error);
-        }
-    }
-}
-
-/// A conversation that waits for something.
-pub(super) enum Talk {
-    Http(Py<Cycle>),
-    WebSocket(Py<WebSocket>),
-}
-
-impl Talk {
-    fn clone_ref(&self, py: Python<'_>) -> Talk {
-        match self {
-            Talk::Http(cycle) => Talk::Http(cycle.clone_ref(py)),
-            Talk::WebSocket(socket) => Talk::WebSocket(socket.clone_ref(py)),
-        }
-    }
-}
 
 /// The engine's callbacks, for the event loop.
 #[pyclass(frozen, module = "rgunicorn")]
@@ -252,19 +48,7 @@ impl Server {
         log_variables: Vec<String>,
         hooks: Option<RequestHooks>,
     ) -> PyResult<Self> {
-        let shared = Shared {
-            scopes: ScopeBuilder::new(py, &serving.config, state)?,
-            turns: Turns::new(serving),
-            application,
-            hooks,
-            status_lines: status_lines(py)?,
-            done: Py::new(py, Done)?,
-            log_variables,
-            waiting: Mutex::default(),
-            tasks: AtomicUsize::new(0),
-            turning: AtomicBool::new(false),
-            python: OnceLock::new(),
-        };
+        let shared = Shared::new(py, application, state, serving, log_variables, hooks)?;
         Ok(Server { shared: Arc::new(shared), wsgi })
     }
 
@@ -516,33 +300,4 @@ impl Server {
             WebSocket::ring(socket);
         }
     }
-}
-
-/// Whether an exception says that its task was cancelled.
-pub(super) fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<pyo3::exceptions::asyncio::CancelledError>(py)
-}
-
-/// Whether somebody waits for a future: who was cancelled doesn't, and must not be given what others wait for.
-pub(super) fn still_waits(py: Python<'_>, future: &Py<PyAny>) -> bool {
-    let done = future.call_method0(py, intern!(py, "done")).and_then(|done| done.is_truthy(py));
-    done.is_ok_and(|done| !done)
-}
-
-/// Something went wrong that is nobody's request.
-pub(super) fn complain(py: Python<'_>, error: &PyErr) {
-    tracing::error!("Error in the event loop\n{}", failure::report(py, error));
-}
-
-fn status_lines(py: Python<'_>) -> PyResult<Vec<Option<Box<[u8]>>>> {
-    let mut lines = vec![None; 500];
-    for status in py.import("http")?.getattr("HTTPStatus")?.try_iter()? {
-        let status = status?;
-        let code = status.getattr("value")?.extract::<u16>()?;
-        let phrase = status.getattr("phrase")?.extract::<String>()?;
-        if let Some(line) = usize::from(code).checked_sub(100).and_then(|index| lines.get_mut(index)) {
-            *line = Some(format!("{code} {phrase}").into_bytes().into_boxed_slice());
-        }
-    }
-    Ok(lines)
 }

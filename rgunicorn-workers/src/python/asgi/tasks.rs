@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::lock;
-use super::server::complain;
+use super::shared::complain;
 
 /// How tasks are made.
 pub(super) struct Tasks {

@@ -8,6 +8,7 @@ mod handshake;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyTypeError};
 use pyo3::intern;
@@ -23,7 +24,7 @@ use super::conversation::{self, Conversation, Driver, coroutine_methods};
 use super::cycle::HIGH_WATER;
 use super::lock;
 use super::message::Message;
-use super::server::{Shared, Talk, is_cancelled, still_waits};
+use super::shared::{Shared, Talk, is_cancelled, still_waits};
 use crate::python::failure;
 
 /// How many bytes of messages may wait for `receive` before the client has to.
@@ -57,8 +58,12 @@ struct State {
     told: Option<(u16, String)>,
     /// Nothing more will come from the client.
     over: bool,
-    /// Something has come since the last ping.
-    alive: bool,
+    /// The client was asked whether it is there, and hasn't sent anything since.
+    asked: bool,
+    /// The next ring is for its answer.
+    answer_due: bool,
+    /// When the client's part of the closing handshake is due.
+    close_by: Option<Instant>,
     receivers: VecDeque<Py<PyAny>>,
     senders: Vec<Py<PyAny>>,
 }
@@ -142,7 +147,9 @@ impl WebSocket {
                 queued: 0,
                 told: None,
                 over: false,
-                alive: true,
+                asked: false,
+                answer_due: false,
+                close_by: None,
                 receivers: VecDeque::new(),
                 senders: Vec::new(),
             }),
@@ -170,7 +177,7 @@ impl WebSocket {
             open = matches!(exchange.read(&mut bytes, READ), Ok(true));
             let mut state = lock(&this.state);
             *state.codec.receive() = bytes;
-            state.alive = true;
+            state.asked = false;
             state.hear();
         }
         // A client of a WebSocket that ends its side without a word is gone.
@@ -232,7 +239,7 @@ impl WebSocket {
             match self.next_message(py) {
                 Ok(None) => return lock(&self.state).receivers.push_front(receiver),
                 Ok(Some(message)) => self.shared.settle(py, vec![receiver], || Ok(message.clone())),
-                Err(error) => super::server::complain(py, &error),
+                Err(error) => super::shared::complain(py, &error),
             }
         }
     }

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use super::super::lock;
-use super::super::server::{complain, still_waits};
+use super::super::shared::{complain, still_waits};
 use super::{Cycle, Stage};
 
 /// How much of a request's body `receive` returns at once, where it isn't all in memory.

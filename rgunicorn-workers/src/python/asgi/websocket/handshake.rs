@@ -11,8 +11,7 @@ use rgunicorn_core::websocket::code;
 use super::super::cycle::refused;
 use super::super::lock;
 use super::super::message::{Message, for_each_header};
-use super::super::server::Talk;
-use super::closing::PING;
+use super::super::shared::Talk;
 use super::{Stage, WebSocket};
 
 impl WebSocket {
@@ -55,7 +54,7 @@ impl WebSocket {
                     let sent = exchange.flush().is_ok();
                     this.go_on(py, exchange, sent);
                     this.shared.remember(this.ticket, Talk::WebSocket(slf.clone().unbind()));
-                    this.shared.call_later(py, PING, slf.as_any());
+                    Self::ask_later(slf);
                 } else {
                     this.put_back(py, exchange);
                 }
