@@ -43,6 +43,14 @@ fn django() {
 }
 
 #[test]
+fn asgiref() {
+    let server = serve("asgiref_site:app");
+    ask(&server, "asgiref_client.py", &[]);
+    assert!(server.log().contains("ValueError: failed in a thread"), "{}", server.log());
+    end(server, 1);
+}
+
+#[test]
 fn quart() {
     let server = serve("quart_site:app");
     ask(&server, "quart_client.py", &[]);
