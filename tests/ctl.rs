@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rgunicorn_harness::{Builder, Server, application, on_every_class};
+use rgunicorn_harness::{Builder, Server, application, on_every_class, python, repository};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rgunicorn");
@@ -82,6 +82,44 @@ on_every_class! {
         assert_eq!((status, errors.as_str()), (0, ""));
         assert!(text.contains("REQ/S") && text.contains(&pid), "{text}");
     }
+}
+
+#[test]
+fn every_command_has_a_test() {
+    let output = Command::new(BINARY).args(["ctl", "--help"]).output().unwrap();
+    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names: Vec<&str> = commands.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    // Each with the test above or below that runs it.
+    let tested = [
+        ("status", "what_the_server_does_is_told"),
+        ("workers", "what_the_server_does_is_told"),
+        ("top", "top_is_drawn_again_until_q_is_pressed"),
+        ("stack", "what_the_server_does_is_told"),
+        ("reload", "reloads_say_how_they_ended"),
+        ("scale", "workers_are_scaled"),
+        ("shutdown", "the_server_is_shut_down"),
+        ("loglevel", "the_level_of_the_log_changes_in_all_processes"),
+        ("config", "settings_are_shown_as_they_are"),
+    ];
+    assert_eq!(names, tested.map(|(command, _)| command), "{help}");
+}
+
+#[test]
+fn top_is_drawn_again_until_q_is_pressed() {
+    let (builder, directory) = build("event");
+    let server = builder.start();
+    let worker = server.wait_for_workers(1)[0];
+    let socket = socket(&directory);
+    server.wait_for_log("Control socket: ");
+    let script = repository().join("tests/clients/terminal.py");
+    let mut command = Command::new(python());
+    command.arg(script).args([BINARY, "ctl", "--socket"]).arg(&socket).arg("top");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let drawn = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(drawn.contains(&worker.to_string()) && drawn.contains("class event"), "{drawn}");
+    assert!(drawn.matches("\u{1b}[H").count() >= 2, "drawn in place: {drawn}");
 }
 
 #[test]

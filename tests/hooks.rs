@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rgunicorn_core::config::{SETTINGS, Status};
 use rgunicorn_harness::{Server, on_wsgi_classes, python, repository};
 
 /// What each process wrote down, in the order in which they first did; the arbiter is the first.
@@ -189,6 +191,16 @@ on_wsgi_classes! {
             assert_eq!(mine, theirs);
         }
     }
+}
+
+#[test]
+fn every_hook_has_a_test() {
+    let hooks = SETTINGS.iter().filter(|setting| setting.is_hook() && setting.status == Status::Implemented);
+    let hooks: BTreeSet<&str> = hooks.map(|setting| setting.name).collect();
+    let called = reference().iter().flatten().filter_map(|line| line.split('"').nth(3));
+    // These two have tests of their own, below.
+    let called: BTreeSet<&str> = called.chain(["worker_abort", "pre_exec"]).collect();
+    assert_eq!(hooks, called);
 }
 
 #[test]
