@@ -424,25 +424,47 @@ fn the_statsd_class_is_the_servers_own() {
 
 #[test]
 fn one_derived_from_it_tells_statsd_itself_and_once() {
-    let statsd = UdpSocket::bind("127.0.0.1:0").unwrap();
-    statsd.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
-    let address = statsd.local_addr().unwrap();
-    let (_directory, server) = configured(&format!(
-        "from gunicorn.instrument.statsd import Statsd\n\
-         class Mine(Statsd):\n    def access(self, *args):\n        super().access(*args)\n        self.increment('mine', 1)\n\
-         logger_class = Mine\nstatsd_host = '{address}'\nstatsd_prefix = 'site.'\n"
-    ));
-    let server = server.start();
-    assert_eq!(server.connect().get("/").status, 200);
-    let (mut buffer, mut all) = ([0; 2000], String::new());
-    while let Ok(length) = statsd.recv(&mut buffer) {
-        all += &String::from_utf8_lossy(&buffer[..length]);
-        all.push('\n');
+    for installed in [false, true] {
+        let statsd = UdpSocket::bind("127.0.0.1:0").unwrap();
+        statsd.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+        let address = statsd.local_addr().unwrap();
+        let (_directory, server) = configured(&format!(
+            "from gunicorn.instrument.statsd import Statsd\n\
+             class Mine(Statsd):\n    def access(self, *args):\n        super().access(*args)\n        self.increment('mine', 1)\n\
+             logger_class = Mine\nstatsd_host = '{address}'\nstatsd_prefix = 'site.'\n"
+        ));
+        let server = if installed { server.env("PYTHONPATH", gunicorn()) } else { server }.start();
+        assert_eq!(server.connect().get("/").status, 200);
+        let (mut buffer, mut all) = ([0; 2000], String::new());
+        while let Ok(length) = statsd.recv(&mut buffer) {
+            all += &String::from_utf8_lossy(&buffer[..length]);
+            all.push('\n');
+        }
+        let requests =
+            ["site.mine:1|c|@1.0", "site.gunicorn.requests:1|c|@1.0", "site.gunicorn.request.status.200:1|c"];
+        for part in requests {
+            assert_eq!(all.matches(part).count(), 1, "{part}: {all}");
+        }
     }
-    for part in
-        ["site.mine:1|c|@1.0", "site.gunicorn.requests:1|c|@1.0", "site.gunicorn.request.status.200:1|c"]
-    {
-        assert_eq!(all.matches(part).count(), 1, "{part}: {all}");
+}
+
+#[test]
+fn a_worker_class_in_python_has_the_same_logger() {
+    for installed in [false, true] {
+        let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+            .args(["-c", "loggers_conf.py", "custom_worker:app"])
+            .env("CLASS", "custom_worker.Plain");
+        let mut server = if installed { server.env("PYTHONPATH", gunicorn()) } else { server }.start();
+        server.connect().get("/gunicorn");
+        let worker = server.wait_for_workers(1)[0];
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.wait().code(), Some(0));
+        let info = told(&server.log(), "info");
+        for text in ["Booting worker with pid: ", "Worker exiting (pid: "] {
+            let found =
+                |line: &&Value| line["process"] == worker && line["text"].as_str().unwrap().starts_with(text);
+            assert_eq!(info.iter().filter(found).count(), 1, "{text}: {}", server.log());
+        }
     }
 }
 
@@ -490,4 +512,57 @@ fn the_accesslog_of_a_logger_follows_a_rotation() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let log = read(place, "errors.log");
     assert_eq!(log.matches("[INFO] Starting rgunicorn").count(), 1, "{log}");
+}
+
+#[test]
+fn applications_find_the_logger_of_the_error_log() {
+    let directory = tempfile::tempdir().unwrap();
+    write(
+        directory.path(),
+        "shop.py",
+        "import logging\n\
+         server = logging.getLogger('gunicorn.error')\n\
+         logger = logging.getLogger('shop')\n\
+         logger.handlers = server.handlers\n\
+         logger.setLevel(server.level)\n\
+         logger.propagate = False\n\
+         logging.getLogger('gunicorn.access').addFilter(lambda record: False)\n\
+         def app(environ, start_response):\n\
+         \x20   logger.info('sold: %s', environ['PATH_INFO'])\n    logger.debug('never seen')\n\
+         \x20   start_response('200 OK', [('Content-Length', '0')])\n    return []\n",
+    );
+    for (installed, level, said) in
+        [(false, "info", "[INFO] sold: /tea"), (true, "debug", "[DEBUG] never seen")]
+    {
+        let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).directory(directory.path());
+        let server = if installed { server.env("PYTHONPATH", gunicorn()) } else { server };
+        let server = server.args(["--log-level", level, "--access-logfile", "-", "shop:app"]).start();
+        assert_eq!(server.connect().get("/tea").status, 200);
+        server.wait_for_log(said);
+        server.wait_for_log("[WARNING] The logger gunicorn.access has a filter or handler of its own");
+        assert_eq!(server.log().contains("never seen"), level == "debug", "{}", server.log());
+    }
+}
+
+#[test]
+fn a_handler_that_takes_its_time_holds_up_neither_requests_nor_the_end_for_long() {
+    for class in ["event", "threads", "coro", "gevent", "asgi"] {
+        let (_directory, server) = configured(
+            "import logging, sys, time\n\
+             class Slow(logging.StreamHandler):\n\
+             \x20   def emit(self, record):\n        time.sleep(0.05)\n        super().emit(record)\n\
+             logconfig_dict = {\n    'handlers': {'console': {'()': lambda: Slow(sys.stderr)}},\n    'root': {'handlers': []},\n\
+             \x20   'loggers': {'gunicorn.error': {'handlers': ['console'], 'level': 'INFO', 'propagate': False},\n\
+             \x20               'gunicorn.access': {'handlers': [], 'propagate': False}},\n}\n",
+        );
+        let mut server = server.args(["-k", class]).start();
+        for _ in 0..10 {
+            assert_eq!(server.connect().get("/fail-early").status, 500);
+        }
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.wait().code(), Some(0), "{class}");
+        let log = server.log();
+        assert_eq!(log.matches("Error handling request GET /fail-early").count(), 10, "{class}: {log}");
+        assert!(log.contains("Worker exiting"), "{class}: {log}");
+    }
 }

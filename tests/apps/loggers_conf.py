@@ -58,9 +58,8 @@ class Telling(Logger):
 
 logger_class = Telling
 access_log_format = "%(t)s %(r)s %(s)s %({x-asked}i)s %(mine)s %(nothing)s"
-access_log_skip = ["/hits"] if "SKIP" in os.environ else None
-if access_log_skip is None:
-    del access_log_skip
+if "SKIP" in os.environ:
+    access_log_skip = ["/hits"]
 worker_class = os.environ.get("CLASS", "sync")
 threads = 4 if worker_class in ("threads", "gthread") else 1
 proc_name = "named"

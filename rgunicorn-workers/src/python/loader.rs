@@ -16,7 +16,7 @@ use super::environment::{Environment, EnvironmentError};
 use super::interpreter::{self, Startup};
 use super::server_hooks::{RequestHooks, ServerHooks};
 use super::wsgi::{WsgiApplication, WsgiSettings};
-use super::{error_log, failure, load, report};
+use super::{error_log, failure, load, package, report};
 
 /// How long an ending worker may spend in the application's exit handlers, and waiting for its threads.
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
@@ -125,6 +125,9 @@ impl WsgiLoader {
         };
         if let Some(hooks) = self.hooks() {
             hooks.loaded(&application);
+        }
+        if !config.has_host_logger() && config.accesslog.is_some() {
+            Python::attach(package::warn_of_access_filters);
         }
         Ok(application)
     }

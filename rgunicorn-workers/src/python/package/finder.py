@@ -4,7 +4,7 @@ Without importlib.abc, which this would otherwise be the only one to need: on CP
 """
 
 import sys
-from _frozen_importlib import ModuleSpec
+from _frozen_importlib import ModuleSpec, _find_spec
 
 PACKAGE = "gunicorn"
 # What it is called as well, for the server itself, where another gunicorn is installed.
@@ -55,6 +55,29 @@ class Finder:
         return f"<rgunicorn>/{name.replace('.', '/')}{'/__init__' if self.is_package(name) else ''}.py"
 
 
+class Loggers:
+    """Has the loggers of gunicorn's names be there as soon as somebody imports `logging`, which the server does not."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "logging":
+            return None
+        sys.meta_path.remove(self)
+        spec = _find_spec(name, path)
+        execute = getattr(getattr(spec, "loader", None), "exec_module", None)
+        if execute is not None:
+
+            def exec_module(module):
+                execute(module)
+                if module.__name__ == name:
+                    provide()
+
+            try:
+                spec.loader.exec_module = exec_module
+            except AttributeError:
+                pass  # A loader that can't be told.
+        return spec
+
+
 def ours(name):
     """The module of this name in our package, also where another one is installed."""
     try:
@@ -66,7 +89,19 @@ def ours(name):
     return sys.modules[name]
 
 
+def provide():
+    """`logging` is there. That somebody imports it is no time to fail."""
+    try:
+        ours("_handlers")
+    except Exception as error:
+        sys.modules["_rgunicorn"].log(40, f"Python's loggers can't be had: {type(error).__name__}: {error}")
+
+
 def install(sources):
     """Behind all other finders: an installed gunicorn goes first."""
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
         sys.meta_path.append(Finder(sources))
+    if "logging" in sys.modules:
+        provide()
+    else:
+        sys.meta_path.insert(0, Loggers())

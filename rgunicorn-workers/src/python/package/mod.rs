@@ -12,12 +12,14 @@ use pyo3::types::PyDict;
 use rgunicorn_core::config::{Config, LogLevel, SETTINGS, Setting, Takes, Value};
 use rgunicorn_core::log;
 
+use super::failure;
 use super::load::{self, LoadError};
 pub(crate) use values::{from_python, to_python};
 
 /// The modules: name, source, whether it is a package.
 const SOURCES: &[(&str, &str, bool)] = &[
     ("gunicorn", include_str!("gunicorn/__init__.py"), true),
+    ("gunicorn._handlers", include_str!("gunicorn/_handlers.py"), false),
     ("gunicorn.app", include_str!("gunicorn/app/__init__.py"), true),
     ("gunicorn.app.base", include_str!("gunicorn/app/base.py"), false),
     ("gunicorn.app.wsgiapp", include_str!("gunicorn/app/wsgiapp.py"), false),
@@ -65,6 +67,25 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     }
     finder.getattr("install")?.call1((sources,))?;
     Ok(())
+}
+
+/// Says so, if the application has put a filter on the access log that nobody will ask.
+pub(crate) fn warn_of_access_filters(py: Python<'_>) {
+    let is_changed = || {
+        if !py.import("sys")?.getattr("modules")?.contains("logging")? {
+            return Ok(false);
+        }
+        let handlers = py.import("_rgunicorn")?.getattr("ours")?.call1(("_handlers",))?;
+        handlers.call_method0("is_access_changed")?.is_truthy()
+    };
+    match is_changed() {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            "The logger gunicorn.access has a filter or handler of its own, which counts only with logger_class or a \
+             setting logconfig*; access_log_skip leaves paths out"
+        ),
+        Err(error) => tracing::error!("Can't look at Python's loggers\n{}", failure::report(py, &error)),
+    }
 }
 
 /// The settings as a `gunicorn.config.Config`, of the installed gunicorn if there is one: for a worker. Hooks are not among

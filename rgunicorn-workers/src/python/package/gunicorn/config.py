@@ -266,6 +266,17 @@ class Config:
         return self.settings["default_proc_name"].get() if name is None else name
 
     @property
+    def statsd_host(self):
+        """A path, or host and port."""
+        value = self.settings["statsd_host"].get()
+        if not value:
+            return None
+        if value.startswith("unix://"):
+            return value[len("unix://") :]
+        host, _, port = value.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
     def is_ssl(self):
         return self.certfile or self.keyfile
 

@@ -12,6 +12,7 @@ import time
 import _rgunicorn
 
 from . import util
+from ._handlers import AccessHandler, ServerHandler
 
 
 def __getattr__(name):
@@ -61,30 +62,6 @@ class SafeAtoms(dict):
     def __getitem__(self, name):
         # Names of headers and variables have no case.
         return self.get(name.lower() if name.startswith("{") else name, "-")
-
-
-class ServerHandler(logging.Handler):
-    """Hands records to the server, which writes them to its error log, in whatever form that has."""
-
-    _gunicorn = True
-
-    def emit(self, record):
-        try:
-            _rgunicorn.log(record.levelno, self.format(record))
-        except Exception:
-            self.handleError(record)
-
-
-class AccessHandler(logging.Handler):
-    """Hands lines to the server's access log."""
-
-    _gunicorn = True
-
-    def emit(self, record):
-        try:
-            _rgunicorn.log_access(self.format(record))
-        except Exception:
-            self.handleError(record)
 
 
 class Logger:

@@ -20,11 +20,10 @@ class Statsd(Logger):
         if not address:
             return None
         try:
-            if address.startswith("unix://"):
-                family, place = socket.AF_UNIX, address[len("unix://") :]
+            if isinstance(address, str):
+                family, place = socket.AF_UNIX, address
             else:
-                host, _, port = address.rpartition(":")
-                family, _, _, _, place = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_DGRAM)[0]
+                family, _, _, _, place = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
             sock = socket.socket(family, socket.SOCK_DGRAM)
             sock.connect(place)
         except OSError:
