@@ -114,6 +114,18 @@ fn pymysql_and_mariadb() {
 }
 
 #[test]
+fn mysqlclient_and_mariadb() {
+    agree(
+        "databases:application",
+        "mysqlclient",
+        &[
+            ("mysqlclient", r#"{"answer":0,"code":1054,"length":100000,"one more":true}"#),
+            ("pymysql_count", r#"{"count":30}"#),
+        ],
+    );
+}
+
+#[test]
 fn redis_py() {
     agree(
         "remotes:app",

@@ -392,6 +392,39 @@ def pymysql_count(n):
     return {"count": count}
 
 
+# mysqlclient: MariaDB's own library in C, on the same table.
+
+
+def mysqlclient_connect():
+    import MySQLdb
+
+    return MySQLdb.connect(**SERVICES["mariadb"], autocommit=False)
+
+
+@app.get("/mysqlclient/<int:n>")
+def mysqlclient(n):
+    import MySQLdb
+
+    table = mariadb_table()
+    connection = mysqlclient_connect()
+    cursor = connection.cursor()
+    cursor.execute("select sleep(0.02), %s, repeat('z', 100000)", (n,))
+    _, answer, text = cursor.fetchone()
+    cursor.execute(f"select value from {table} for update")
+    (before,) = cursor.fetchone()
+    time.sleep(0.001)
+    cursor.execute(f"update {table} set value = value + 1")
+    cursor.execute(f"select value from {table}")
+    (after,) = cursor.fetchone()
+    connection.commit()
+    try:
+        cursor.execute("select nonsense")
+    except MySQLdb.OperationalError as error:
+        code = error.args[0]
+    connection.close()
+    return {"answer": answer, "length": len(text), "one more": after == before + 1, "code": code}
+
+
 class Mounts:
     """Django under /django, Flask elsewhere."""
 

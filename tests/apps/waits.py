@@ -170,6 +170,25 @@ def filelocks(n):
         return again.fileno() == file.fileno()
 
 
+common = tempfile.TemporaryFile()
+
+
+def filelocked(n):
+    """More wait for a file's lock than there are helpers, one of which the holder needs."""
+    import fcntl
+
+    with open(f"/proc/self/fd/{common.fileno()}", "r+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        shared["inside"] += 1
+        alone = shared["inside"] == 1
+        file.write(b"x")
+        os.fsync(file.fileno())
+        found = socket.getaddrinfo("localhost", 80, socket.AF_INET)[0][4]
+        shared["inside"] -= 1
+        fcntl.flock(file, fcntl.LOCK_UN)
+        return [alone, found]
+
+
 def recursion(n):
     """Deep recursion, in Python and in C, is an exception."""
 
@@ -278,6 +297,249 @@ def masked(n):
     timer.join()
     a.close(), b.close()
     return answers
+
+
+def timespec(seconds):
+    return ctypes.create_string_buffer(int(seconds).to_bytes(8, "little") + int(seconds % 1 * 1e9).to_bytes(8, "little"), 16)
+
+
+def sleeps(n):
+    """C's own ways to sleep; each takes its time, and all together no more than that."""
+    began = time.monotonic()
+    answers = [libc.usleep(10_000), libc.nanosleep(timespec(0.01), None), libc.sleep(0), libc.sched_yield()]
+    answers.append(libc.clock_nanosleep(1, 1, timespec(time.monotonic() + 0.01), None))
+    answers.append(libc.nanosleep(timespec(0)[:8] + b"\xff" * 8, None))
+    return answers, time.monotonic() - began >= 0.029
+
+
+def messages(n):
+    """Vectors and messages, datagrams, files, descriptors, and a time-out that the socket was given."""
+    a, b = socket.socketpair()
+    timers = []
+
+    def soon(function, *arguments):
+        timers.append(threading.Timer(0.005, function, arguments))
+        timers[-1].start()
+
+    into = bytearray(3), bytearray(10)
+    soon(b.sendmsg, [b"in ", b"two"])
+    answers = [os.readv(a.fileno(), into), bytes(into[1][:3]).decode()]
+    soon(os.writev, b.fileno(), [b"as one ", b"message"])
+    answers.append(a.recvmsg(100, 100)[0].decode())
+    soon(b.sendmsg, [b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, a.fileno().to_bytes(4, "little"))])
+    _, [(_, kind, passed)], _, _ = a.recvmsg(1, 100)
+    os.close(int.from_bytes(passed, "little"))
+    answers.append(kind == socket.SCM_RIGHTS)
+    soon(b.send, b"into")
+    answers.append([a.recvmsg_into([bytearray(2), bytearray(2)])[0], n])
+    with tempfile.TemporaryFile() as file:
+        file.write(b"z" * 1_000_000), file.seek(0)
+        read = []
+        reader = threading.Thread(target=lambda: read.extend(iter(lambda: len(b.recv(65536)), 0)))
+        reader.start()
+        # More than the socket takes at once.
+        answers.append(a.sendfile(file))
+        a.shutdown(socket.SHUT_WR)
+        reader.join()
+    answers.append(sum(read))
+    a.close(), b.close()
+    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
+        one.bind(("127.0.0.1", 0))
+        soon(two.sendto, b"datagram", one.getsockname())
+        answers.append(one.recvfrom(100)[0].decode())
+        # In microseconds.
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, (0).to_bytes(8, "little") + (10_000).to_bytes(8, "little"))
+        try:
+            one.recv(100)
+        except BlockingIOError:
+            answers.append("in time")
+    for timer in timers:
+        timer.join()
+    return answers
+
+
+def semaphores(n):
+    """C's semaphores, and those between processes; conditions of C's that time out."""
+    import multiprocessing
+
+    mine, answers = ctypes.create_string_buffer(32), []
+    libc.sem_init(mine, 0, 0)
+    timer = threading.Timer(0.005, libc.sem_post, [mine])
+    timer.start()
+    answers.append(libc.sem_wait(mine))
+    timer.join()
+    answers += [libc.sem_timedwait(mine, timespec(time.time() + 0.005)), libc.sem_trywait(mine)]
+    mutex, condition = ctypes.create_string_buffer(64), ctypes.create_string_buffer(64)
+    libc.pthread_mutex_lock(mutex)
+    answers.append(libc.pthread_cond_timedwait(condition, mutex, timespec(time.time() + 0.005)))
+    answers.append(libc.pthread_mutex_trylock(mutex) != 0)
+    libc.pthread_mutex_unlock(mutex)
+    shared = multiprocessing.get_context("fork").Semaphore(0)
+    timer = threading.Timer(0.005, shared.release)
+    timer.start()
+    answers += [shared.acquire(), shared.acquire(True, 0.005)]
+    timer.join()
+    return answers
+
+
+together = {}
+
+
+def several(n, count):
+    """Waits until `count` requests are here, of which this is one; answers what they share. They come in order."""
+    with lock:
+        group = together.setdefault(n // count, {"here": 0, "all": threading.Event(), "pair": socket.socketpair()})
+        group["here"] += 1
+        if group["here"] == count:
+            group["all"].set()
+            del together[n // count]
+    assert group["all"].wait(60)
+    return group
+
+
+def crowded(n):
+    """Ten requests wait for one descriptor, and each gets one of ten bytes."""
+    group = several(n, 10)
+    a, b = group["pair"]
+    if n % 10 == 0:
+        for i in range(10):
+            time.sleep(0.002)
+            b.send(bytes([i]))
+    got = a.recv(1)
+    with lock:
+        group.setdefault("got", []).append(got[0])
+    until = time.monotonic() + 60
+    while len(group["got"]) < 10 and time.monotonic() < until:
+        time.sleep(0.001)
+    return sorted(group["got"])
+
+
+def both(n):
+    """One request writes more than fits, and another reads from the same descriptor meanwhile."""
+    group = several(n, 2)
+    a, b = group["pair"]
+    if n % 2 == 0:
+        a.sendall(b"x" * 2_000_000)
+        a.shutdown(socket.SHUT_WR)
+        return "written"
+
+    def other():
+        time.sleep(0.02)
+        b.send(b"read")
+        got = 0
+        while piece := b.recv(65536):
+            got += len(piece)
+        b.send(str(got).encode())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    first = a.recv(4).decode()
+    thread.join()
+    return [first, a.recv(100).decode()]
+
+
+def races(n):
+    """What is waited for comes just when the time is up: it is had, now or the next time, and only once."""
+    answers = []
+    a, b = socket.socketpair()
+    for i in range(20):
+        event = threading.Event()
+        timer = threading.Timer(0.003, lambda i=i: (b.send(bytes([i])), event.set()))
+        timer.start()
+        readable = select.select([a], [], [], 0.003 + 0.0001 * (i % 5))[0]
+        told = event.wait(0.0001)
+        got = a.recv(10)
+        timer.join()
+        answers.append(got == bytes([i]) and event.is_set() and (not told or bool(got)) and readable in ([], [a]))
+    a.setblocking(False)
+    try:
+        answers.append(a.recv(10))
+    except BlockingIOError:
+        pass
+    a.close(), b.close()
+    return answers
+
+
+def held(n):
+    """A real thread waits for what a request holds, through its waits; and the other way round."""
+    mine, recursive, seen = threading.Lock(), threading.RLock(), []
+
+    def other():
+        with mine, recursive:
+            seen.append("thread")
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=other)
+    with mine, recursive:
+        thread.start()
+        time.sleep(0.005)
+        seen.append("request")
+    time.sleep(0.001)
+    with mine, recursive:
+        seen.append("request")
+    thread.join()
+    return sorted(seen), seen[0]
+
+
+def foreign(n):
+    """cffi has C call Python back, which waits."""
+    import cffi
+
+    ffi = cffi.FFI()
+    ffi.cdef("void qsort(void *, size_t, size_t, int (*)(const void *, const void *));")
+    numbers = ffi.new("int[]", [5, 3, 4, 1, 2])
+
+    @ffi.callback("int(const void *, const void *)")
+    def compare(a, b):
+        time.sleep(0.001)
+        return ffi.cast("int *", a)[0] - ffi.cast("int *", b)[0]
+
+    ffi.dlopen(None).qsort(numbers, 5, ffi.sizeof("int"), compare)
+    return list(numbers)
+
+
+rwlock = ctypes.create_string_buffer(64)
+libc.pthread_rwlock_init(rwlock, None)
+readers, writers = [], []
+
+
+def rwlocked(n):
+    """Locks of C's for readers and writers, held through waits, by requests and by threads."""
+    answers = []
+
+    def read():
+        answers.append(libc.pthread_rwlock_rdlock(rwlock))
+        readers.append(n)
+        time.sleep(0.002)
+        answers.append(len(writers))
+        readers.remove(n)
+        libc.pthread_rwlock_unlock(rwlock)
+
+    def write():
+        answers.append(libc.pthread_rwlock_wrlock(rwlock))
+        writers.append(n)
+        time.sleep(0.001)
+        answers.append(len(readers) + len(writers))
+        writers.remove(n)
+        libc.pthread_rwlock_unlock(rwlock)
+
+    for work in (read, write):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        work()
+    mine, soon = ctypes.create_string_buffer(64), ctypes.create_string_buffer(16)
+    libc.pthread_rwlock_init(mine, None)
+    libc.pthread_rwlock_rdlock(mine)
+    # A time that is over.
+    answers.append(libc.pthread_rwlock_timedwrlock(mine, soon))
+    libc.pthread_rwlock_unlock(mine)
+    return answers
+
+
+def commands(n):
+    """The C library runs a shell."""
+    return os.waitstatus_to_exitcode(os.system(f"sleep 0.05; exit {n}"))
 
 
 condition, turns, meeting = threading.Condition(), [], threading.Barrier(10)

@@ -37,10 +37,11 @@ use rgunicorn_core::worker::{BootError, Worker, WorkerClass, WorkerContext};
 
 #[cfg(feature = "python")]
 pub(crate) use interposed::note_momentary;
-/// Whether the coroutine that runs here is to have an error raised in it, which is up to the caller then.
+/// If the coroutine that runs here is to have an error raised in it, which is up to the caller then: what it passes for as a
+/// thread.
 #[cfg(feature = "python")]
-pub(crate) fn take_interruption() -> bool {
-    scheduler::current().is_some_and(scheduler::Coroutine::take_interruption)
+pub(crate) fn take_interruption() -> Option<usize> {
+    scheduler::current().filter(|me| me.take_interruption()).map(scheduler::Coroutine::identity)
 }
 
 pub use runtime::{Bare, Runtime, State, Word};

@@ -127,6 +127,12 @@ pub trait Runtime: Send + Sync {
     /// look for signals, and finds that it is the process's first thread, where they are handled.
     fn signal(&self) {}
 
+    /// The same, where the caller hasn't looked for signals after `EINTR`, but has called again: the error is raised once it is
+    /// back in its language. `state` is its coroutine's.
+    fn interrupt_here(&self, state: State, identity: usize) {
+        let _ = (state, identity);
+    }
+
     /// The request is over, with the lock: whatever was to be raised in it is not, if it has not been yet.
     fn spare(&self, identity: usize) {
         let _ = identity;

@@ -324,6 +324,13 @@ impl Runtime for Coroutines {
         limits::signal();
     }
 
+    fn interrupt_here(&self, state: State, identity: usize) {
+        self.enter(state);
+        // SAFETY: just taken.
+        limits::raise_in(unsafe { Python::assume_attached() }, identity);
+        self.leave(state);
+    }
+
     fn spare(&self, identity: usize) {
         limits::spare(identity);
     }

@@ -8,10 +8,10 @@ use libc::off_t;
 use super::{Real, Symbol, errno, fail, interpose};
 use crate::coro::scheduler::{closing_elsewhere, helpers, here};
 
-/// Has a helper thread make a call that blocks; the call itself if there is none.
+/// Has a helper thread make a call that blocks, by `helpers::run` or `run_lasting`; the call itself if there is none.
 macro_rules! elsewhere {
-    ($me:ident, $call:expr) => {
-        match helpers::run($me, move || $call) {
+    ($run:ident, $me:ident, $call:expr) => {
+        match helpers::$run($me, move || $call) {
             Some((result, errno)) => {
                 fail(errno);
                 result
@@ -27,7 +27,7 @@ interpose! {
         if result == 0 || errno() != libc::EWOULDBLOCK || operation & libc::LOCK_NB != 0 {
             return result;
         }
-        elsewhere!(me, real(descriptor, operation))
+        elsewhere!(run_lasting, me, real(descriptor, operation))
     }
 
     fn fcntl(descriptor: c_int, command: c_int, argument: c_long) -> c_int as (me, real) {
@@ -38,7 +38,7 @@ interpose! {
                 if result == 0 || !matches!(errno(), libc::EAGAIN | libc::EACCES) {
                     return result;
                 }
-                elsewhere!(me, real(descriptor, command, argument))
+                elsewhere!(run_lasting, me, real(descriptor, command, argument))
             }
         }
     }
@@ -51,7 +51,7 @@ interpose! {
                 if result == 0 || !matches!(errno(), libc::EAGAIN | libc::EACCES) {
                     return result;
                 }
-                elsewhere!(me, real(descriptor, command, argument))
+                elsewhere!(run_lasting, me, real(descriptor, command, argument))
             }
         }
     }
@@ -64,7 +64,7 @@ interpose! {
         if result == 0 || !matches!(errno(), libc::EAGAIN | libc::EACCES) {
             return result;
         }
-        elsewhere!(me, real(descriptor, command, length))
+        elsewhere!(run_lasting, me, real(descriptor, command, length))
     }
 
     fn lockf64(descriptor: c_int, command: c_int, length: off_t) -> c_int as (me, real) {
@@ -75,15 +75,15 @@ interpose! {
         if result == 0 || !matches!(errno(), libc::EAGAIN | libc::EACCES) {
             return result;
         }
-        elsewhere!(me, real(descriptor, command, length))
+        elsewhere!(run_lasting, me, real(descriptor, command, length))
     }
 
     fn fsync(descriptor: c_int) -> c_int as (me, real) {
-        elsewhere!(me, real(descriptor))
+        elsewhere!(run, me, real(descriptor))
     }
 
     fn fdatasync(descriptor: c_int) -> c_int as (me, real) {
-        elsewhere!(me, real(descriptor))
+        elsewhere!(run, me, real(descriptor))
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `io` | reading and writing, sockets and pipes |
 //! | `net` | connecting, accepting, resolving names |
 //! | `locks` | semaphores, mutexes, conditions, futexes |
+//! | `rwlocks` | locks for readers and writers |
 //! | `mutexes` | whose they are, and which are not waited for |
 //! | `threads` | who one is: each coroutine passes for a thread |
 //! | `files` | closing, locking and syncing files |
@@ -36,6 +37,7 @@ mod net;
 mod poll;
 mod processes;
 pub(crate) mod real;
+mod rwlocks;
 mod signals;
 mod threads;
 mod time;
@@ -126,9 +128,17 @@ fn symbols() -> impl Iterator<Item = Symbol> {
         net::SYMBOLS,
         poll::SYMBOLS,
         processes::SYMBOLS,
+        rwlocks::SYMBOLS,
         time::SYMBOLS,
     ];
-    let others = [files::CLOSING, locks::SIGNALS, signals::MASKS, threads::ONES, threads::OF_THE_THREAD];
+    let others = [
+        files::CLOSING,
+        locks::SIGNALS,
+        rwlocks::SIGNALS,
+        signals::MASKS,
+        threads::ONES,
+        threads::OF_THE_THREAD,
+    ];
     waiting.into_iter().chain(others).flatten().copied()
 }
 

@@ -194,6 +194,16 @@ interpose! {
         let readable = || vec![(epoll, libc::EPOLLIN as u32)];
         ask_masked_until(me, after(milliseconds(timeout)), mask, readable, || real(epoll, events, room, 0, mask))
     }
+
+    fn epoll_pwait2(epoll: c_int, events: *mut epoll_event, room: c_int, timeout: *const timespec, mask: *const sigset_t) -> c_int as (me, real) {
+        let most = timeout.as_ref().map(duration);
+        if most == Some(Duration::ZERO) {
+            return real(epoll, events, room, timeout, mask);
+        }
+        let now = timespec { tv_sec: 0, tv_nsec: 0 };
+        let readable = || vec![(epoll, libc::EPOLLIN as u32)];
+        ask_masked_until(me, after(most), mask, readable, || real(epoll, events, room, &raw const now, mask))
+    }
 }
 
 /// Waits for one event of a descriptor: false with `errno` set if there will be none.

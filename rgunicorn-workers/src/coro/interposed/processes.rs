@@ -1,6 +1,6 @@
-//! Waiting for children.
+//! Waiting for children, and running a command.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 
 use libc::pid_t;
 
@@ -51,7 +51,7 @@ interpose! {
             return answer;
         }
         let carried = Carried(status);
-        match helpers::run(me, move || real(pid, carried.get(), options)) {
+        match helpers::run_lasting(me, move || real(pid, carried.get(), options)) {
             Some((answer, errno)) => { fail(errno); answer }
             None => real(pid, status, options),
         }
@@ -62,7 +62,7 @@ interpose! {
             return answer;
         }
         let carried = Carried((status, usage));
-        match helpers::run(me, move || {
+        match helpers::run_lasting(me, move || {
             let (status, usage) = carried.get();
             real(pid, status, options, usage)
         }) {
@@ -79,6 +79,14 @@ interpose! {
         wait4(-1, status, options, usage)
     }
 
+    fn system(command: *const c_char) -> c_int as (me, real) {
+        let carried = Carried(command);
+        match helpers::run_lasting(me, move || real(carried.get())) {
+            Some((answer, errno)) => { fail(errno); answer }
+            None => real(command),
+        }
+    }
+
     fn waitid(kind: libc::idtype_t, id: libc::id_t, info: *mut c_void, options: c_int) -> c_int as (me, real) {
         if options & libc::WNOHANG != 0 {
             return real(kind, id, info, options);
@@ -89,7 +97,7 @@ interpose! {
             return fail(libc::EINTR);
         }
         let carried = Carried(info);
-        match helpers::run(me, move || real(kind, id, carried.get(), options)) {
+        match helpers::run_lasting(me, move || real(kind, id, carried.get(), options)) {
             Some((answer, errno)) => { fail(errno); answer }
             None => real(kind, id, info, options),
         }

@@ -93,7 +93,7 @@ pub(crate) unsafe extern "C" fn pthread_join(thread: pthread_t, result: *mut *mu
     }
     let Some(me) = scheduler::waiter() else { return real(thread, result) };
     let carried = Carried(result);
-    let joined = helpers::run(me, move || real(thread, carried.get()));
+    let joined = helpers::run_lasting(me, move || real(thread, carried.get()));
     joined.map_or_else(|| real(thread, result), |(error, _)| error)
 }
 

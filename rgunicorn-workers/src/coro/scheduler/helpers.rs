@@ -9,9 +9,13 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::{Coroutine, Message};
 
-type Work = Box<dyn FnOnce() + Send>;
+/// What a thread is to do, and whether that [may last](run_lasting).
+struct Work {
+    lasting: bool,
+    job: Box<dyn FnOnce() + Send>,
+}
 
-/// How many threads there may be; what comes on top waits for one of them.
+/// How many threads there may be for what doesn't last; what comes on top waits for one of them.
 const MOST: usize = 64;
 /// How long a thread waits for more to do.
 const LINGER: Duration = Duration::from_secs(5);
@@ -21,9 +25,11 @@ struct Shared {
     work: VecDeque<Work>,
     threads: usize,
     idle: usize,
+    /// How many have something to do that may last.
+    lasting: usize,
 }
 
-static SHARED: Mutex<Shared> = Mutex::new(Shared { work: VecDeque::new(), threads: 0, idle: 0 });
+static SHARED: Mutex<Shared> = Mutex::new(Shared { work: VecDeque::new(), threads: 0, idle: 0, lasting: 0 });
 static NEWS: Condvar = Condvar::new();
 
 /// Has another thread do the work, and waits for it as a coroutine. None if there is no thread to be had; the work is then
@@ -32,16 +38,34 @@ pub(crate) fn run<T: Send + 'static>(
     coroutine: &Coroutine,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<(T, c_int)> {
+    run_as(coroutine, false, work)
+}
+
+/// The same, for work that ends only when others do something: if that needed a thread as well, and all waited for it, none
+/// would ever come. So there may be as many of these threads as there are coroutines.
+pub(crate) fn run_lasting<T: Send + 'static>(
+    coroutine: &Coroutine,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<(T, c_int)> {
+    run_as(coroutine, true, work)
+}
+
+fn run_as<T: Send + 'static>(
+    coroutine: &Coroutine,
+    lasting: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<(T, c_int)> {
     let cooperative = coroutine.cooperative.replace(false);
     let remote = Arc::clone(&coroutine.scheduler().remote);
     let result = Arc::new(Mutex::new(None));
     let (token, place) = (coroutine.begin_wait(), Arc::clone(&result));
-    let handed = hand_out(Box::new(move || {
+    let job = Box::new(move || {
         let value = work();
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
         *place.lock().unwrap_or_else(PoisonError::into_inner) = Some((value, errno));
         remote.send(Message::Wake(token));
-    }));
+    });
+    let handed = hand_out(Work { lasting, job });
     let outcome = loop {
         if !handed {
             coroutine.waiting.set(false);
@@ -61,7 +85,8 @@ pub(crate) fn run<T: Send + 'static>(
 
 fn hand_out(work: Work) -> bool {
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if shared.idle <= shared.work.len() && shared.threads < MOST {
+    let more = work.lasting || shared.threads - shared.lasting < MOST;
+    if shared.idle <= shared.work.len() && more {
         // Signals are the first thread's; a thread begins with the mask of the one that starts it.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
         let started = std::thread::Builder::new().name("coro-helper".into()).spawn(live);
@@ -70,7 +95,7 @@ fn hand_out(work: Work) -> bool {
         }
         match started {
             Ok(_) => shared.threads += 1,
-            Err(_) if shared.threads == 0 => return false,
+            Err(_) if work.lasting || shared.threads == 0 => return false,
             Err(_) => {}
         }
     }
@@ -84,9 +109,11 @@ fn live() {
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         if let Some(work) = shared.work.pop_front() {
+            shared.lasting += usize::from(work.lasting);
             drop(shared);
-            work();
+            (work.job)();
             shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.lasting -= usize::from(work.lasting);
             continue;
         }
         shared.idle += 1;

@@ -131,10 +131,12 @@ impl Coroutine {
 
     /// A call was interrupted: what it answers.
     pub(crate) fn interrupted(&self) -> c_int {
-        let told = self.limit.told.get();
-        self.scheduler().runtime.signal();
-        if told >= PATIENCE {
-            return libc::ETIMEDOUT;
+        let (told, runtime) = (self.limit.told.get(), &self.scheduler().runtime);
+        match told {
+            0 => runtime.signal(),
+            1 => runtime.interrupt_here(self.state.get(), self.identity()),
+            PATIENCE.. => return libc::ETIMEDOUT,
+            _ => {}
         }
         self.limit.told.set(told + 1);
         libc::EINTR

@@ -68,3 +68,31 @@ unsafe impl Stack for GuardedStack {
         NonZero::new(self.bounds.low - self.bounds.guard).unwrap_or(NonZeroUsize::MIN)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_page_below_it_that_nobody_may_touch() {
+        let Bounds { low, high, guard } = {
+            let stack = GuardedStack::new(100_000).unwrap();
+            let bounds = stack.bounds();
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let rights = |at: usize| {
+                let line = maps.lines().find(|line| {
+                    let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+                    let number = |text| usize::from_str_radix(text, 16).unwrap();
+                    (number(from)..number(to)).contains(&at)
+                });
+                line.unwrap().split(' ').nth(1).unwrap().to_string()
+            };
+            assert_eq!(rights(bounds.low), "rw-p");
+            assert_eq!(rights(bounds.high - 1), "rw-p");
+            assert_eq!(rights(bounds.low - 1), "---p");
+            assert_eq!(rights(bounds.low - bounds.guard), "---p");
+            bounds
+        };
+        assert!(high - low >= 100_000 && guard >= 4096);
+    }
+}

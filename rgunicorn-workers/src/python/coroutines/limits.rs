@@ -1,8 +1,11 @@
 //! What is raised in a request that has had its time: `rgunicorn.RequestTimeout`, a `BaseException`, so that nothing catches it
 //! by accident.
 //!
-//! Where a call waits that answers `EINTR`, CPython looks for signals. So there is a signal that nobody ever sends, with a
-//! handler that raises the exception in the coroutine that looks.
+//! - Where a call waits that answers `EINTR`, CPython looks for signals. So there is a signal that nobody ever sends, with a
+//!   handler that raises the exception in the coroutine that looks.
+//! - What runs Python code, or will, has it raised by the interpreter. So has who calls again after `EINTR` without looking.
+//!
+//! However it is raised, it is made, and so it is known that it was.
 
 use std::ffi::{c_int, c_ulong};
 use std::sync::OnceLock;
@@ -11,29 +14,42 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
+
+use crate::coro::take_interruption;
 
 /// Made before the first request.
 static EXCEPTION: OnceLock<Py<PyType>> = OnceLock::new();
 /// The signal; 0 for none.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
+/// The handler of the signal.
 #[pyfunction]
 fn raise_if_interrupted(py: Python<'_>, _number: c_int, _frame: &Bound<'_, PyAny>) -> PyResult<()> {
-    match EXCEPTION.get() {
-        Some(class) if crate::coro::take_interruption() => {
+    match (EXCEPTION.get(), take_interruption()) {
+        (Some(class), Some(identity)) => {
+            spare(identity);
             Err(PyErr::from_type(class.bind(py).clone(), "the request has had its request_timeout"))
         }
         _ => Ok(()),
     }
 }
 
+/// `RequestTimeout.__init__`: it is raised in the coroutine that this is called in.
+#[pyfunction]
+#[pyo3(signature = (*_arguments))]
+fn made(_arguments: &Bound<'_, PyTuple>) {
+    take_interruption();
+}
+
 /// Makes all that is needed, in Python's main thread.
 pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
     let (base, name) = (py.get_type::<PyBaseException>(), c"rgunicorn.RequestTimeout");
     let doc = c"The request has had the time that request_timeout gives it.";
+    let class = PyErr::new_type(py, name, Some(doc), Some(&base), None)?;
+    class.setattr(py, "__init__", pyo3::wrap_pyfunction!(made, py)?)?;
     // One that is there already is as good.
-    let _ = EXCEPTION.set(PyErr::new_type(py, name, Some(doc), Some(&base), None)?);
+    let _ = EXCEPTION.set(class);
     let number = libc::SIGRTMAX() - 5;
     let handler = pyo3::wrap_pyfunction!(raise_if_interrupted, py)?;
     py.import("_signal")?.call_method1("signal", (number, handler))?;
