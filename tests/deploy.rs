@@ -81,15 +81,18 @@ impl Drop for Proxy {
 
 /// nginx with the file that is shipped.
 fn nginx(server: &Server) -> Proxy {
+    let site = shipped("nginx.conf");
+    nginx_with(&replaced(&site, "unix:/run/site/http.sock", &format!("127.0.0.1:{}", server.port())))
+}
+
+fn nginx_with(site: &str) -> Proxy {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();
     let here = directory.path().display().to_string();
     std::fs::create_dir(directory.path().join("static")).unwrap();
     std::fs::write(directory.path().join("static/a.css"), "body { color: red }\n").unwrap();
-    let site =
-        replaced(&shipped("nginx.conf"), "unix:/run/site/http.sock", &format!("127.0.0.1:{}", server.port()));
-    let site = replaced(&site, "listen 80;", &format!("listen 127.0.0.1:{port};"));
-    let site = replaced(&site, "/srv/site/static/", &format!("{here}/static/"));
+    let site = replaced(site, "listen 80;", &format!("listen 127.0.0.1:{port};"));
+    let site = site.replace("/srv/site/static/", &format!("{here}/static/"));
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|what| format!("{what}_temp_path {here}/{what};\n"))
@@ -121,6 +124,30 @@ fn haproxy(server: &Server) -> Proxy {
     Proxy::start(directory, port, "haproxy", &["-f", &file])
 }
 
+/// Caddy with the file that is shipped, without a certificate.
+fn caddy(server: &Server) -> Proxy {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let here = directory.path().display().to_string();
+    std::fs::create_dir(directory.path().join("static")).unwrap();
+    std::fs::write(directory.path().join("static/a.css"), "body { color: red }\n").unwrap();
+    let text =
+        replaced(&shipped("Caddyfile"), "127.0.0.1:8000 {", &format!("127.0.0.1:{} {{", server.port()));
+    let text = replaced(&text, "\nsite.example {", &format!("\nhttp://:{port} {{"));
+    let text = replaced(&text, "/srv/site/static", &format!("{here}/static"));
+    // Others on this machine may have its port for administration.
+    let file = directory.path().join("Caddyfile");
+    std::fs::write(
+        &file,
+        format!(
+            "{{\n\tadmin off\n\tdefault_bind 127.0.0.1\n\tstorage file_system {here}/storage\n}}\n{text}"
+        ),
+    )
+    .unwrap();
+    let file = file.display().to_string();
+    Proxy::start(directory, port, "caddy", &["run", "--config", &file, "--adapter", "caddyfile"])
+}
+
 /// The arguments that a shipped file tells to use with it, without the address and the application.
 fn advised(name: &str) -> Vec<String> {
     let text = shipped(name);
@@ -140,6 +167,11 @@ fn advised(name: &str) -> Vec<String> {
 
 fn server(arguments: &[String], application: &str) -> Server {
     Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(arguments).args([application]).start()
+}
+
+/// For how long reloads are tried through a proxy, if at length: `tests/lossless` says so.
+fn seconds() -> Option<u64> {
+    std::env::var("RGUNICORN_LOAD_SECONDS").ok()?.parse().ok()
 }
 
 /// Clients on kept-alive connections, half of them with POSTs, which a proxy must not send twice. Reloads meanwhile.
@@ -170,10 +202,16 @@ fn reload_under_load(server: &Server, port: u16) -> (usize, Vec<String>) {
             })
         })
         .collect();
-    for number in 2..=5 {
-        std::thread::sleep(Duration::from_millis(400));
-        server.signal(Signal::SIGHUP);
-        server.wait_for_log(&format!("Generation {number} serves"));
+    match seconds() {
+        None => (2..=5).for_each(|number| {
+            std::thread::sleep(Duration::from_millis(400));
+            server.signal(Signal::SIGHUP);
+            server.wait_for_log(&format!("Generation {number} serves"));
+        }),
+        Some(seconds) => (0..seconds).for_each(|_| {
+            std::thread::sleep(Duration::from_secs(1));
+            server.signal(Signal::SIGHUP);
+        }),
     }
     std::thread::sleep(Duration::from_millis(300));
     stop.store(true, Ordering::Relaxed);
@@ -184,7 +222,9 @@ fn reload_under_load(server: &Server, port: u16) -> (usize, Vec<String>) {
 
 #[test]
 fn no_reload_loses_a_request_through_nginx() {
-    for class in ["event", "sync", "threads", "asgi"] {
+    let every = ["event", "sync", "threads", "asgi", "coro", "gevent", "eventlet", "tornado"];
+    let classes = if seconds().is_some() { &every[..] } else { &every[..4] };
+    for class in classes {
         let mut arguments = advised("nginx.conf");
         let at = arguments.iter().position(|word| word == "-k").unwrap();
         arguments[at + 1] = class.to_string();
@@ -192,7 +232,24 @@ fn no_reload_loses_a_request_through_nginx() {
         let nginx = nginx(&server);
         assert_eq!(nginx.get("/static/a.css").text(), "body { color: red }\n");
         let (good, bad) = reload_under_load(&server, nginx.port);
+        let reloads = server.log().matches("finishes what it holds").count();
+        println!(
+            "{class}, through nginx: {good} answered, {} lost, {reloads} reloads went through",
+            bad.len()
+        );
         assert!(bad.is_empty() && good > 100, "{class}: {good} good, {} bad: {:?}", bad.len(), bad.first());
+    }
+}
+
+#[test]
+fn the_nginx_of_compose_passes_on() {
+    let server = server(&["--keep-alive".to_string(), "75".to_string()], "promises:app");
+    let site = replaced(&shipped("nginx-compose.conf"), "site:8000", &format!("127.0.0.1:{}", server.port()));
+    let nginx = nginx_with(&site);
+    for path in ["/environ", "/events/environ"] {
+        let answer = nginx.get(path);
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        assert!(answer.text().contains("\"HTTP_X_FORWARDED_FOR\": \"127.0.0.1\""), "{}", answer.text());
     }
 }
 
@@ -225,6 +282,22 @@ fn no_reload_loses_a_request_through_haproxy_which_says_who_the_client_is() {
     }
     let (good, bad) = reload_under_load(&server, proxy.port);
     assert!(bad.is_empty() && good > 100, "{good} good, {} bad: {:?}", bad.len(), bad.first());
+}
+
+#[test]
+fn no_reload_loses_a_request_through_caddy_which_looks_at_our_health() {
+    let server = server(&advised("Caddyfile"), "promises:app");
+    server.wait_for_log("is ready");
+    let proxy = caddy(&server);
+    assert_eq!(proxy.get("/static/a.css").text(), "body { color: red }\n");
+    let environ = proxy.get("/environ").text();
+    for part in ["\"HTTP_X_FORWARDED_FOR\": \"127.0.0.1\"", "\"HTTP_X_FORWARDED_PROTO\": \"http\""] {
+        assert!(environ.contains(part), "{part} is not in {environ}");
+    }
+    // A first look at the health was at the start; the next comes after 5 s.
+    let (good, bad) = reload_under_load(&server, proxy.port);
+    assert!(bad.is_empty() && good > 100, "{good} good, {} bad: {:?}", bad.len(), bad.first());
+    assert!(!proxy.output().contains("unhealthy"), "{}", proxy.output());
 }
 
 #[test]
