@@ -4,7 +4,7 @@
 
 use std::net::UdpSocket;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -126,12 +126,37 @@ fn one_that_is_based_on_an_installed_gunicorn() {
     }
 }
 
+/// A process that ends with the test, however that ends.
+struct Process(Child);
+
+impl Process {
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
+    }
+
+    /// Tells it to stop; its exit status.
+    fn stop(mut self) -> Option<i32> {
+        self.signal(Signal::SIGTERM);
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.0.try_wait().is_ok_and(|status| status.is_none()) {
+            self.signal(Signal::SIGQUIT);
+            let _ = self.0.wait();
+        }
+    }
+}
+
 /// gunicorn with this configuration file and the same requests; what it wrote.
 fn gunicorns_log(file: &Path) -> String {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let directory = tempfile::tempdir().unwrap();
     let log = std::fs::File::create(directory.path().join("log")).unwrap();
-    let mut gunicorn = Command::new(python())
+    let mut command = Command::new(python());
+    command
         .env("PYTHONPATH", gunicorn())
         .args(["-m", "gunicorn", "--no-control-socket", "-b"])
         .args([format!("127.0.0.1:{port}"), "-c".into()])
@@ -140,17 +165,15 @@ fn gunicorns_log(file: &Path) -> String {
         .current_dir(repository().join("tests/apps"))
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
+        .stderr(log);
+    let gunicorn = Process(command.spawn().unwrap());
     let start = Instant::now();
     while Client::try_connect(port).is_err() {
         assert!(start.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(20));
     }
     ask_two(|| Client::connect(port));
-    kill(Pid::from_raw(gunicorn.id() as i32), Signal::SIGTERM).unwrap();
-    gunicorn.wait().unwrap();
+    gunicorn.stop();
     read(directory.path(), "log")
 }
 
@@ -206,7 +229,7 @@ fn a_file_a_dictionary_and_json_configure_logging() {
         write(place, "log.json", &format!("{{{HANDLERS}}}"));
         write(place, "log.ini", INI);
         // Without "Listening at" on standard error the server is waited for by its file.
-        let mut child = server.args(arguments.iter().copied()).command().spawn().unwrap();
+        let child = Process(server.args(arguments.iter().copied()).command().spawn().unwrap());
         let start = Instant::now();
         let log = || read(place, "errors.log");
         let listening = |log: &str| {
@@ -223,14 +246,12 @@ fn a_file_a_dictionary_and_json_configure_logging() {
         for name in ["errors.log", "access.log"] {
             std::fs::rename(place.join(name), place.join(format!("{name}.1"))).unwrap();
         }
-        let arbiter = Pid::from_raw(child.id() as i32);
-        kill(arbiter, Signal::SIGUSR1).unwrap();
+        child.signal(Signal::SIGUSR1);
         while !read(place, "access.log").contains("GET /hits") {
             assert!(start.elapsed() < Duration::from_secs(20), "{}", log());
             Client::connect(port).get("/hits");
         }
-        kill(arbiter, Signal::SIGTERM).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert_eq!(child.stop(), Some(0));
         let (before, access) = (read(place, "errors.log.1"), read(place, "access.log.1"));
         for part in [
             "marked gunicorn.error DEBUG Current configuration:",
@@ -265,14 +286,13 @@ fn objects_of_the_file_are_taken_as_they_are() {
     let mut command = server.command();
     let directory = tempfile::tempdir().unwrap();
     let log = std::fs::File::create(directory.path().join("log")).unwrap();
-    let mut child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let child = Process(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
     let start = Instant::now();
     while !read(directory.path(), "log").contains("IS READY, AFTER") {
         assert!(start.elapsed() < Duration::from_secs(20), "{}", read(directory.path(), "log"));
         std::thread::sleep(Duration::from_millis(20));
     }
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.stop(), Some(0));
 }
 
 #[test]
@@ -487,7 +507,7 @@ fn the_accesslog_of_a_logger_follows_a_rotation() {
          logger_class = Mine\naccesslog = 'access.log'\nerrorlog = 'errors.log'\n",
     );
     let place = directory.path();
-    let mut child = server.command().spawn().unwrap();
+    let child = Process(server.command().spawn().unwrap());
     let start = Instant::now();
     let port = || {
         let log = read(place, "errors.log");
@@ -502,14 +522,12 @@ fn the_accesslog_of_a_logger_follows_a_rotation() {
         assert!(start.elapsed() < Duration::from_secs(20));
     }
     std::fs::rename(place.join("access.log"), place.join("access.log.1")).unwrap();
-    let arbiter = Pid::from_raw(child.id() as i32);
-    kill(arbiter, Signal::SIGUSR1).unwrap();
+    child.signal(Signal::SIGUSR1);
     while !read(place, "access.log").contains("GET /hits") {
         assert!(start.elapsed() < Duration::from_secs(20));
         Client::connect(port().unwrap_or_default()).get("/hits");
     }
-    kill(arbiter, Signal::SIGTERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.stop(), Some(0));
     let log = read(place, "errors.log");
     assert_eq!(log.matches("[INFO] Starting rgunicorn").count(), 1, "{log}");
 }
