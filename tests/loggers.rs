@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+use std::io::{Read, Write};
 use std::net::UdpSocket;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -296,6 +298,38 @@ fn objects_of_the_file_are_taken_as_they_are() {
 }
 
 #[test]
+fn what_a_handler_holds_back_is_written_in_the_end() {
+    let (_directory, server) = configured(
+        "logconfig_dict = {\n    'handlers': {\n\
+         \x20       'console': {'class': 'logging.StreamHandler'},\n\
+         \x20       'memory': {'class': 'logging.handlers.MemoryHandler', 'capacity': 1000, 'target': 'console'},\n    },\n\
+         \x20   'root': {'handlers': []},\n\
+         \x20   'loggers': {'gunicorn.error': {'handlers': ['memory'], 'level': 'INFO', 'propagate': False}},\n}\n",
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let log = std::fs::File::create(directory.path().join("log")).unwrap();
+    let socket = directory.path().join("socket");
+    let mut command = server.no_bind().args([format!("--bind=unix:{}", socket.display())]).command();
+    let child = Process(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+    let start = Instant::now();
+    // It is answered once a worker has booted.
+    let mut stream = loop {
+        match UnixStream::connect(&socket) {
+            Ok(stream) => break stream,
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+        assert!(start.elapsed() < Duration::from_secs(20));
+    };
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(child.stop(), Some(0));
+    let log = read(directory.path(), "log");
+    for part in ["Starting rgunicorn", "Worker exiting (pid: ", "Shutting down: Master"] {
+        assert!(log.contains(part), "{part} is missing in {log}");
+    }
+}
+
+#[test]
 fn a_logger_that_fails_harms_nobody() {
     let (_directory, server) = configured(
         "from gunicorn.glogging import Logger\n\
@@ -582,5 +616,57 @@ fn a_handler_that_takes_its_time_holds_up_neither_requests_nor_the_end_for_long(
         let log = server.log();
         assert_eq!(log.matches("Error handling request GET /fail-early").count(), 10, "{class}: {log}");
         assert!(log.contains("Worker exiting"), "{class}: {log}");
+    }
+}
+
+#[test]
+fn a_program_that_takes_over_all_loggers() {
+    // As it is found in many projects, with loguru or structlog where this prints.
+    let program = "import logging, os, sys\n\
+        from gunicorn.app.base import BaseApplication\n\
+        from gunicorn.glogging import Logger\n\
+        class Intercept(logging.Handler):\n\
+        \x20   def emit(self, record):\n\
+        \x20       text = f'taken {record.name} {record.levelname} {record.getMessage()} {bool(record.exc_info)}\\n'\n\
+        \x20       os.write(2, text.encode())\n\
+        class Stub(Logger):\n\
+        \x20   def setup(self, cfg):\n\
+        \x20       for name in ('error', 'access'):\n\
+        \x20           logger = logging.getLogger(f'gunicorn.{name}')\n\
+        \x20           logger.addHandler(logging.NullHandler())\n\
+        \x20           logger.setLevel('INFO')\n\
+        class Site(BaseApplication):\n\
+        \x20   def load_config(self):\n\
+        \x20       for name, value in {'bind': '127.0.0.1:0', 'accesslog': '-', 'logger_class': Stub}.items():\n\
+        \x20           self.cfg.set(name, value)\n\
+        \x20   def load(self):\n\
+        \x20       import promises\n\
+        \x20       return promises.raw\n\
+        if __name__ == '__main__':\n\
+        \x20   for name in ('gunicorn', 'gunicorn.access', 'gunicorn.error'):\n\
+        \x20       logging.getLogger(name).handlers = [Intercept()]\n\
+        \x20   Site().run()\n";
+    for installed in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), "main.py", program);
+        let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+            .directory(directory.path())
+            .no_bind()
+            .args(["--pythonpath".into(), repository().join("tests/apps").into_os_string()])
+            .args(["-c", "program:main.py"]);
+        let mut server = if installed { server.env("PYTHONPATH", gunicorn()) } else { server }.start();
+        ask_two(|| server.connect());
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.wait().code(), Some(0));
+        let log = server.log();
+        for part in [
+            "taken gunicorn.error INFO Booting worker with pid: ",
+            "taken gunicorn.access INFO 127.0.0.1 - - [",
+            "taken gunicorn.error ERROR Error handling request GET /fail-early True",
+            "taken gunicorn.error INFO Shutting down: Master False",
+        ] {
+            assert!(log.contains(part), "{part} is missing in {log}");
+        }
+        assert!(log.lines().all(|line| line.starts_with("taken ")), "{log}");
     }
 }

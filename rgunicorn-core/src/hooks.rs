@@ -140,6 +140,9 @@ pub trait Hooks: Send + Sync {
     /// The arbiter is about to end.
     fn on_exit(&self) {}
 
+    /// As the last thing in the arbiter: have what is buffered be written.
+    fn before_arbiter_exit(&self) {}
+
     /// As the last thing in a worker that ends properly: run exit handlers, flush what is buffered.
     fn before_exit(&self) {}
 }

@@ -117,15 +117,21 @@ impl Arbiter {
     /// This takes over the process: its signals, its children, its title, its environment and working directory. To be
     /// called from the only thread. The processes that it forks do not return from here.
     pub fn run(self) -> i32 {
+        let hooks = Arc::clone(&self.hooks);
         let mut master = match Master::start(self) {
             Ok(master) => master,
             Err(error) => {
                 tracing::error!("{error}");
+                hooks.before_arbiter_exit();
                 return error.exit_status();
             }
         };
         match master.serve() {
-            Outcome::Over(status) => status,
+            Outcome::Over(status) => {
+                drop(master);
+                hooks.before_arbiter_exit();
+                status
+            }
             Outcome::Born(birth) => child::live(*birth, master),
         }
     }

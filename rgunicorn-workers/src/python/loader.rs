@@ -317,6 +317,10 @@ impl Hooks for WsgiLoader {
         interpreter::after_fork_in_child();
     }
 
+    fn before_arbiter_exit(&self) {
+        self.each_hook(ServerHooks::flush_log);
+    }
+
     fn before_exit(&self) {
         interpreter::end(EXIT_LIMIT);
     }

@@ -3,6 +3,7 @@
 # For requests.py: in the arbiter, so that no worker imports them in the middle of something.
 import datetime  # noqa: F401
 import http  # noqa: F401
+import logging
 import threading
 
 import _rgunicorn
@@ -52,6 +53,9 @@ class Messages:
                 self.log.exception(text)
             else:
                 getattr(self.log, level)(text, exc_info=True)
+
+    def end(self):
+        logging.shutdown()
 
     def reopen(self):
         self.log.reopen_files()

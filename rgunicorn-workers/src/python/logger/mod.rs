@@ -82,6 +82,15 @@ impl PythonLogger {
         log::set_level(package::log_level(self.shared.least));
     }
 
+    /// The process is about to end: handlers write what they hold back.
+    pub(crate) fn end(&self) {
+        Python::attach(|py| {
+            if let Err(error) = within(|| self.shared.messages.call_method0(py, "end")) {
+                within(|| log::message(LogLevel::Error, &failure::report(py, &error)));
+            }
+        });
+    }
+
     /// From now on a courier brings messages, as they may come from anywhere.
     pub(crate) fn begin_serving(&self) {
         match Courier::start(&self.shared) {

@@ -119,6 +119,13 @@ impl ServerHooks {
         host::set_host(logger.map(|logger| Arc::new(logger) as Arc<dyn host::HostLogger>));
     }
 
+    /// Has the logger, if the logs go through one, write what its handlers hold back.
+    pub(crate) fn flush_log(&self) {
+        if let Some(logger) = &*lock(&self.logger) {
+            logger.end();
+        }
+    }
+
     /// The logger that the logs go through, if they do.
     pub(crate) fn host_log<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let hosts = lock(&self.logger).is_some();
