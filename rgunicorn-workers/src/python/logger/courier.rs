@@ -1,8 +1,8 @@
 //! The thread that brings messages to the logger.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
@@ -70,6 +70,8 @@ impl Unseen {
 #[derive(Debug)]
 pub(super) struct Courier {
     items: SyncSender<Item>,
+    /// Locked by the thread while it waits for more.
+    received: Arc<Mutex<Receiver<Item>>>,
     /// Says that all was brought.
     done: Receiver<()>,
     /// The process that it lives in: one forked from that has none.
@@ -83,15 +85,16 @@ impl Courier {
     /// When there can be no thread.
     pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Courier> {
         let (items, received) = mpsc::sync_channel(MOST);
+        let received = Arc::new(Mutex::new(received));
         let (ended, done) = mpsc::channel();
-        let shared = Arc::clone(shared);
+        let (shared, waiting) = (Arc::clone(shared), Arc::clone(&received));
         std::thread::Builder::new().name("logger".into()).spawn(move || {
             // Signals are for others.
             let _ = SigSet::all().thread_block();
-            bring(&shared, &received);
+            bring(&shared, &waiting);
             let _ = ended.send(());
         })?;
-        Ok(Courier { items, done, process: std::process::id() })
+        Ok(Courier { items, received, done, process: std::process::id() })
     }
 
     /// Gives it something, or back what it can't take.
@@ -104,27 +107,35 @@ impl Courier {
         })
     }
 
-    /// Lets it bring what it has, if that takes no longer than `most`, and ends it. Lets go of the GIL meanwhile.
-    pub(super) fn finish(self, most: Duration) {
-        let Courier { items, done, process } = self;
+    /// Lets it bring what it has, if that takes no longer than `most`, and ends it. On failure, it is stuck, and this is what
+    /// it could not bring. Lets go of the GIL meanwhile.
+    pub(super) fn finish(self, most: Duration) -> Result<(), Vec<Item>> {
+        let Courier { items, received, done, process } = self;
         drop(items);
-        if process == std::process::id() {
-            Python::attach(|py| {
-                interpreter::detached(py, || {
-                    let _ = done.recv_timeout(most);
-                });
-            });
+        if process != std::process::id() {
+            return Ok(());
         }
+        Python::attach(|py| {
+            interpreter::detached(py, || {
+                done.recv_timeout(most).map_err(|_| {
+                    received.try_lock().map_or_else(|_| Vec::new(), |received| received.try_iter().collect())
+                })
+            })
+        })
     }
 }
 
 /// Attached once, for all of the thread's life: so it is one thread for Python, too.
-fn bring(shared: &Shared, items: &Receiver<Item>) {
+fn bring(shared: &Shared, items: &Mutex<Receiver<Item>>) {
     Python::attach(|py| {
         // By which handlers may show it; no reason to bring nothing.
         let _ = shared.name_thread.call0(py);
-        while let Ok(item) = interpreter::detached(py, || items.recv()) {
+        while let Ok(item) = interpreter::detached(py, || lock(items).recv()) {
             shared.deliver(py, &item);
         }
     });
+}
+
+fn lock(items: &Mutex<Receiver<Item>>) -> MutexGuard<'_, Receiver<Item>> {
+    items.lock().unwrap_or_else(PoisonError::into_inner)
 }

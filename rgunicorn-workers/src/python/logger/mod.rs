@@ -50,6 +50,8 @@ struct Shared {
     tells_statsd: bool,
     /// In a worker that serves.
     courier: Mutex<Option<Courier>>,
+    /// Whether the courier has not come back: nobody is to call the logger any more.
+    stuck: AtomicBool,
     /// Whether it was said that the logger fails.
     complained: AtomicBool,
 }
@@ -71,14 +73,14 @@ impl PythonLogger {
                 unseen: unseen.clone().unbind(),
                 tells_statsd: helper.getattr("is_statsd")?.call1((log,))?.is_truthy()?,
                 courier: Mutex::default(),
+                stuck: AtomicBool::new(false),
                 complained: AtomicBool::new(false),
             }),
         })
     }
 
     /// Has everything be logged that it takes, and nothing else.
-    pub(crate) fn appoint(&self) {
-        raised::want(true);
+    pub(crate) fn set_level(&self) {
         log::set_level(package::log_level(self.shared.least));
     }
 
@@ -99,11 +101,17 @@ impl PythonLogger {
         }
     }
 
-    /// Waits for messages that are on their way; those that still come go straight to the logger.
+    /// Waits for messages that are on their way, but not for ever: then they go to the server's own error log. Those that
+    /// still come go straight to the logger.
     pub(crate) fn end_serving(&self) {
         let courier = self.shared.courier().take();
-        if let Some(courier) = courier {
-            courier.finish(LAST_MESSAGES);
+        let Some(Err(left)) = courier.map(|courier| courier.finish(LAST_MESSAGES)) else { return };
+        // It may be holding the lock of a handler.
+        self.shared.stuck.store(true, Ordering::Relaxed);
+        for item in left {
+            if let Item::Message(level, text) = item {
+                log::message(level, &text);
+            }
         }
     }
 }
@@ -210,9 +218,9 @@ impl HostLogger for PythonLogger {
 }
 
 impl PythonLogger {
-    /// Has the logger take it in this thread, unless a courier is there that can take no more.
+    /// Has the logger take it in this thread, unless a courier is there that can take no more, or was.
     fn deliver_here(&self, item: &Item) -> bool {
-        if self.shared.courier().is_some() {
+        if self.shared.courier().is_some() || self.shared.stuck.load(Ordering::Relaxed) {
             return false;
         }
         Python::attach(|py| self.shared.deliver(py, item));

@@ -15,8 +15,14 @@ static WANTED: AtomicBool = AtomicBool::new(false);
 static RAISED: Mutex<VecDeque<(String, PyErr)>> = Mutex::new(VecDeque::new());
 
 /// From now on exceptions are kept, or no more.
-pub(super) fn want(wanted: bool) {
+pub(crate) fn want(wanted: bool) {
     WANTED.store(wanted, Ordering::Relaxed);
+    let dropped = match wanted {
+        true => VecDeque::new(),
+        false => std::mem::take(&mut *RAISED.lock().unwrap_or_else(PoisonError::into_inner)),
+    };
+    // Not under the lock: it may run Python code.
+    drop(dropped);
 }
 
 /// Keeps the exception of which `report` tells, if there is a logger for it.

@@ -25,7 +25,7 @@ use rgunicorn_core::worker::BootError;
 
 pub(crate) use requests::{Asked, RequestHooks};
 
-use super::logger::PythonLogger;
+use super::logger::{PythonLogger, raised};
 use super::{config_file, failure, interpreter, load, package};
 
 /// The hooks that count, and the objects that they are called with.
@@ -113,8 +113,9 @@ impl ServerHooks {
     /// Has the logs go where they should.
     fn appoint_logger(&self) {
         let logger = lock(&self.logger).clone();
+        raised::want(logger.is_some());
         if let Some(logger) = &logger {
-            logger.appoint();
+            logger.set_level();
         }
         host::set_host(logger.map(|logger| Arc::new(logger) as Arc<dyn host::HostLogger>));
     }
