@@ -671,3 +671,37 @@ fn a_program_that_takes_over_all_loggers() {
         assert!(log.lines().all(|line| line.starts_with("taken ")), "{log}");
     }
 }
+
+#[test]
+fn a_filter_that_hooks_put_on_the_access_log_is_asked() {
+    for (hook, installed) in [("on_starting(server)", false), ("post_fork(server, worker)", true)] {
+        let (_directory, server) = configured(&format!(
+            "import logging\n\
+             class Health(logging.Filter):\n    def filter(self, record):\n        return 'GET /hits' not in record.getMessage()\n\
+             def {hook}:\n    server.log.access_log.addFilter(Health())\n\
+             accesslog = '-'\naccess_log_format = 'line %(r)s %(s)s %(B)s'\n"
+        ));
+        let mut server = if installed { server.env("PYTHONPATH", gunicorn()) } else { server }.start();
+        server.connect().get("/hits");
+        ask(|| server.connect());
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.wait().code(), Some(0));
+        let log = server.log();
+        let mut lines: Vec<&str> = log.lines().filter(|line| line.starts_with("line ")).collect();
+        lines.sort_unstable();
+        assert_eq!(lines[1], "line GET /fail-early HTTP/1.1 500 141", "{log}");
+        assert_eq!(lines[2], "line GET /lines?of=text HTTP/1.1 200 4", "{log}");
+        assert_eq!(lines.len(), 3, "{log}");
+        assert!(!log.contains("[WARNING] The logger"), "{log}");
+    }
+    // One that comes too late, or whose lines aren't made in Python.
+    for (hook, json) in [("post_worker_init(worker)", "False"), ("post_fork(worker, server)", "True")] {
+        let (_directory, server) = configured(&format!(
+            "import logging\naccesslog = '-'\naccess_log_json = {json}\n\
+             def {hook}:\n    logging.getLogger('gunicorn.access').addFilter(lambda record: False)\n"
+        ));
+        server
+            .start()
+            .wait_for_log("[WARNING] The logger gunicorn.access has a filter or handler of its own");
+    }
+}

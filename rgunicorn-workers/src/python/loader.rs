@@ -126,7 +126,7 @@ impl WsgiLoader {
         if let Some(hooks) = self.hooks() {
             hooks.loaded(&application);
         }
-        if !config.has_host_logger() && config.accesslog.is_some() {
+        if self.hooks().is_none() && config.accesslog.is_some() {
             Python::attach(package::warn_of_access_filters);
         }
         Ok(application)

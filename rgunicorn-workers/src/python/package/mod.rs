@@ -81,8 +81,8 @@ pub(crate) fn warn_of_access_filters(py: Python<'_>) {
     match is_changed() {
         Ok(false) => {}
         Ok(true) => tracing::warn!(
-            "The logger gunicorn.access has a filter or handler of its own, which counts only with logger_class or a \
-             setting logconfig*; access_log_skip leaves paths out"
+            "The logger gunicorn.access has a filter or handler of its own, which counts only if hooks have set \
+             it, or with logger_class or a setting logconfig*; access_log_skip leaves paths out"
         ),
         Err(error) => tracing::error!("Can't look at Python's loggers\n{}", failure::report(py, &error)),
     }

@@ -12,6 +12,7 @@ mod requests;
 
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PySystemExit;
@@ -36,6 +37,8 @@ pub(crate) struct ServerHooks {
     server: Py<PyAny>,
     /// The server's `log`, where the logs go through it.
     logger: Mutex<Option<PythonLogger>>,
+    /// Whether this worker's access lines are made in Python.
+    logs_access: AtomicBool,
     /// What [`restore`](Self::restore) goes back to.
     before: Mutex<Option<Before>>,
 }
@@ -55,7 +58,13 @@ impl ServerHooks {
         let module = load::helper(py, include_str!("objects.py"), "rgunicorn_hooks")?;
         let server = module.getattr("Server")?.call0()?.unbind();
         let requests = requests::helper(py)?.unbind();
-        Ok(ServerHooks { requests, server, logger: Mutex::default(), before: Mutex::default() })
+        Ok(ServerHooks {
+            requests,
+            server,
+            logger: Mutex::default(),
+            logs_access: AtomicBool::new(false),
+            before: Mutex::default(),
+        })
     }
 
     /// Whether there is anything to [adopt](Self::adopt) in this configuration.
@@ -206,7 +215,12 @@ impl ServerHooks {
 
     pub(crate) fn post_worker_init(&self) -> Result<(), BootError> {
         Python::attach(|py| {
-            self.call(py, "_booted", ()).map(drop).map_err(|error| BootError::Boot(problem(py, &error)))
+            self.call(py, "_booted", ()).map(drop).map_err(|error| BootError::Boot(problem(py, &error)))?;
+            let accesslog = self.server.bind(py).getattr("cfg").and_then(|cfg| cfg.getattr("accesslog"));
+            if accesslog.is_ok_and(|accesslog| !accesslog.is_none()) && !self.logs_access.load(Relaxed) {
+                package::warn_of_access_filters(py);
+            }
+            Ok::<(), BootError>(())
         })?;
         if let Some(logger) = &*lock(&self.logger) {
             logger.begin_serving();
@@ -255,7 +269,9 @@ impl ServerHooks {
     /// An exception of Python's own.
     pub(crate) fn requests(&self, py: Python<'_>) -> PyResult<Option<RequestHooks>> {
         let logs = lock(&self.logger).is_some();
-        RequestHooks::of(self.requests.bind(py), self.server.bind(py), logs)
+        let hooks = RequestHooks::of(self.requests.bind(py), self.server.bind(py), logs)?;
+        self.logs_access.store(hooks.as_ref().is_some_and(RequestHooks::log_access), Relaxed);
+        Ok(hooks)
     }
 }
 

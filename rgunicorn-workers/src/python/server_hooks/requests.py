@@ -2,6 +2,8 @@
 
 from urllib.parse import unquote
 
+import _rgunicorn
+
 
 class Request:
     """`req`."""
@@ -56,7 +58,7 @@ class Requests:
     def __init__(self, server, logs):
         self.worker = server._worker
         self.log = server.log
-        self.logs = logs
+        self.logs = logs or is_access_filtered(server.cfg)
         self.before = server._hooks.get("pre_request")
         self.after = server._hooks.get("post_request")
 
@@ -82,6 +84,11 @@ class Requests:
                 self.after(self.worker, request, environ, answer)
             except BaseException:
                 self.log.error("Exception in post_request hook", exc_info=True)
+
+
+def is_access_filtered(cfg):
+    """Whether hooks have put a filter on the access log: then it is to be asked. Lines of JSON are not made in Python."""
+    return bool(cfg.accesslog and not cfg.access_log_json and _rgunicorn.ours("_handlers").is_access_changed())
 
 
 def log_access(log, answer, request, environ, micros):

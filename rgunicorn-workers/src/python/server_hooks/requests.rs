@@ -50,18 +50,24 @@ pub(super) fn helper(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
 }
 
 impl RequestHooks {
-    /// The hooks that there are; with `logs`, the access log is one of them.
+    /// The hooks that there are; with `logs`, or where hooks have put a filter on it, the access log is one of them.
     pub(super) fn of(
         module: &Bound<'_, PyModule>,
         server: &Bound<'_, PyAny>,
         logs: bool,
     ) -> PyResult<Option<Self>> {
         let requests = module.getattr("Requests")?.call1((server, logs))?;
+        let logs = requests.getattr("logs")?.is_truthy()?;
         if !logs && requests.getattr("before")?.is_none() && requests.getattr("after")?.is_none() {
             return Ok(None);
         }
         let shared = Shared { module: module.clone().unbind(), requests: requests.unbind(), logs };
         Ok(Some(RequestHooks { shared: Arc::new(shared) }))
+    }
+
+    /// Whether the access log is one of them.
+    pub(super) fn log_access(&self) -> bool {
+        self.shared.logs
     }
 
     /// Calls `pre_request`.
