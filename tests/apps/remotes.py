@@ -61,7 +61,7 @@ def redis_waits(n):
     timer.join()
     with client.pubsub() as messages:
         messages.subscribe(key)
-        messages.get_message(timeout=5)
+        messages.get_message(timeout=60)
         timer = threading.Timer(0.02, client.publish, [key, "hello"])
         timer.start()
         heard = messages.get_message(timeout=60)["data"].decode()

@@ -64,8 +64,8 @@ def queued(n):
     thread = threading.Thread(target=work)
     thread.start()
     asked.put(n)
-    event.wait(5)
-    value = answered.get(timeout=5)
+    event.wait(60)
+    value = answered.get(timeout=60)
     thread.join()
     try:
         answered.get(timeout=0.01)
@@ -79,7 +79,7 @@ def futures(n):
         timer.start()
         timer.join()
         barrier = threading.Barrier(2)
-        return sorted(pool.map(lambda x: (barrier.wait(5), time.sleep(0.01), x + n)[2], range(2)))
+        return sorted(pool.map(lambda x: (barrier.wait(60), time.sleep(0.01), x + n)[2], range(2)))
 
 
 def sockets(n):
@@ -100,11 +100,11 @@ def sockets(n):
 def served(n):
     """Accepts, connects and resolves, with time-outs and without."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=lambda: socket.create_connection(server.getsockname(), 5).sendall(b"%d" % n))
+        thread = threading.Thread(target=lambda: socket.create_connection(server.getsockname(), 60).sendall(b"%d" % n))
         thread.start()
         connection, _ = server.accept()
         with connection:
-            connection.settimeout(5)
+            connection.settimeout(60)
             text = connection.recv(100, socket.MSG_WAITALL)
         thread.join()
         server.settimeout(0.01)
@@ -130,7 +130,7 @@ def pipes(n):
 def selected(n):
     """select, poll and epoll, that time out and that don't."""
     a, b = socket.socketpair()
-    answers = [select.select([a], [], [], 0.01)[0] == [], len(select.select([a], [b], [], 5)[1])]
+    answers = [select.select([a], [], [], 0.01)[0] == [], len(select.select([a], [b], [], 60)[1])]
     poll = select.poll()
     poll.register(a, select.POLLIN)
     answers.append(poll.poll(10))
@@ -139,7 +139,7 @@ def selected(n):
     answers.append(epoll.poll(0.01))
     timer = threading.Timer(0.02, b.send, [b"x"])
     timer.start()
-    answers += [len(select.select([a], [], [], 5)[0]), len(poll.poll(5000)), len(epoll.poll(5))]
+    answers += [len(select.select([a], [], [], 60)[0]), len(poll.poll(60_000)), len(epoll.poll(60))]
     timer.join()
     epoll.close(), a.close(), b.close()
     return answers

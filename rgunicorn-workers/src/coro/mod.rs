@@ -46,7 +46,7 @@ pub(crate) fn take_interruption() -> Option<usize> {
 
 pub use runtime::{Bare, Runtime, State, Word};
 #[cfg(feature = "python")]
-pub(crate) use scheduler::thread_locals::of_the_executable;
+pub(crate) use scheduler::thread_locals::of_the_one_with;
 use worker::CoroWorker;
 
 /// The class behind `-k coro`.

@@ -3,8 +3,8 @@
 //! With it go frames, exceptions, context variables, `threading.local` and the limit of recursion, by public functions
 //! alone. Three things need more than that:
 //!
-//! - **`PyGILState`**: CPython keeps the current thread's state under a key of the C library's, for callbacks from code that
-//!   knows nothing of Python. The key is found at start, and set with each switch.
+//! - **`PyGILState`**: CPython keeps the current thread's state under a key of the C library's, from 3.15 on in a variable of
+//!   the thread's, for callbacks from code that knows nothing of Python. It is found at start, and set with each switch.
 //! - **Threads' own values**: what a request leaves in a `threading.local` must not be there for the next. Where one was
 //!   used, which shows in the thread state, the coroutine gets a new state after the request.
 //! - **pyo3's count**: pyo3 counts how often a thread is attached, sets the count aside while it is detached, which it is
@@ -30,7 +30,7 @@ use super::environment::PythonVersion;
 use super::report::Places;
 use super::wsgi::{self, forks};
 use super::{failure, interpreter};
-use crate::coro::{Runtime, State, Word, note_momentary, of_the_executable};
+use crate::coro::{Runtime, State, Word, note_momentary, of_the_one_with};
 
 /// The versions that this was proven on.
 const PROVEN: std::ops::RangeInclusive<(u8, u8)> = (3, 11)..=(3, 15);
@@ -45,6 +45,8 @@ pub struct Coroutines {
     interpreter: AtomicPtr<ffi::PyInterpreterState>,
     /// The key of `PyGILState`.
     key: AtomicU32,
+    /// The variable of the worker's thread that there is instead of the key; null where there is a key.
+    variable: AtomicPtr<*mut PyThreadState>,
     /// `PyThreadState_GetUnchecked`, by whichever name this version has it.
     unchecked: AtomicPtr<c_void>,
     /// The words of a thread state that say that a `threading.local` was used: one bit each; all if it can't be told.
@@ -127,9 +129,15 @@ impl Coroutines {
         let (current, interpreter) = unsafe { (ffi::PyThreadState_Get(), ffi::PyInterpreterState_Get()) };
         // SAFETY: reading a key that isn't in use answers null.
         let holds = |key: &c_uint| unsafe { libc::pthread_getspecific(*key) } == current.cast();
-        let key = (0..1024).find(holds).ok_or("the key of CPython's PyGILState could not be found")?;
+        match (0..1024).find(holds) {
+            Some(key) => self.key.store(key, Ordering::Relaxed),
+            None => {
+                let variable = find_variable(function as usize, current);
+                let variable = variable.ok_or("where CPython's PyGILState is kept could not be found")?;
+                self.variable.store(variable, Ordering::Relaxed);
+            }
+        }
         self.interpreter.store(interpreter, Ordering::Relaxed);
-        self.key.store(key, Ordering::Relaxed);
         // SAFETY: attached, and Python isn't used in between.
         note_momentary(|| unsafe { ffi::PyEval_RestoreThread(ffi::PyEval_SaveThread()) });
         let marks = self.find_marks(py).map_err(|error| failure::report(py, &error))?;
@@ -140,9 +148,17 @@ impl Coroutines {
         Ok(())
     }
 
+    /// In the worker's thread.
     fn set_key(&self, state: *mut PyThreadState) {
-        // SAFETY: the key is in use, by CPython, for just this.
-        unsafe { libc::pthread_setspecific(self.key.load(Ordering::Relaxed), state.cast()) };
+        let variable = self.variable.load(Ordering::Relaxed);
+        // SAFETY: the key or the variable is in use, by CPython, for just this; the variable is this thread's.
+        unsafe {
+            if variable.is_null() {
+                libc::pthread_setspecific(self.key.load(Ordering::Relaxed), state.cast());
+            } else {
+                *variable = state;
+            }
+        }
     }
 }
 
@@ -157,16 +173,35 @@ fn check_version(version: PythonVersion) -> Result<(), String> {
     ))
 }
 
+/// Finds the variable of this thread's that keeps the state whether or not it has the GIL, where libpython is the library with
+/// this address in it. With the GIL.
+fn find_variable(address: usize, current: *mut PyThreadState) -> Option<*mut *mut PyThreadState> {
+    let variables = of_the_one_with(address)?;
+    // SAFETY: attached; in between the variables, which are there to be read, are all that is touched.
+    let words = unsafe {
+        let saved = ffi::PyEval_SaveThread();
+        let words = (*variables).to_vec();
+        ffi::PyEval_RestoreThread(saved);
+        words
+    };
+    let mut found = (0..words.len()).filter(|at| words[*at] == current as usize);
+    let (at, None) = (found.next()?, found.next()) else { return None };
+    // SAFETY: within the variables.
+    Some(unsafe { variables.cast::<*mut PyThreadState>().add(at) })
+}
+
 /// Finds pyo3's count of this thread's attachments among the executable's variables: what counts along.
 fn find_count() -> Option<*mut usize> {
     fn look(deeper: usize, seen: &mut Vec<Vec<usize>>) {
         // SAFETY: the variables are there to be read, whatever they mean.
-        seen.extend(of_the_executable().map(|variables| unsafe { (*variables).to_vec() }));
+        seen.extend(
+            of_the_one_with(look as *const () as usize).map(|variables| unsafe { (*variables).to_vec() }),
+        );
         if deeper > 0 {
             Python::attach(|_| look(deeper - 1, seen));
         }
     }
-    let variables = of_the_executable()?;
+    let variables = of_the_one_with(find_count as *const () as usize)?;
     let mut seen = Vec::new();
     Python::attach(|_| look(3, &mut seen));
     look(0, &mut seen);
@@ -301,8 +336,10 @@ impl Runtime for Coroutines {
             // SAFETY: the state is this thread's own, and no other's.
             unsafe {
                 ffi::PyEval_RestoreThread(MINE.get());
-                // CPython 3.11 doesn't do it.
-                self.set_key(MINE.get());
+                // Up to CPython 3.11 the state doesn't claim the key itself. A variable is another in this thread.
+                if self.variable.load(Ordering::Relaxed).is_null() {
+                    self.set_key(MINE.get());
+                }
                 hold();
                 ffi::PyEval_SaveThread();
             }

@@ -155,29 +155,39 @@ impl Block {
     }
 }
 
-/// The executable's own variables, in this thread, as words.
+/// The variables that the library, or the executable, with this address in it has in this thread, as words.
 #[cfg(feature = "python")]
-pub(crate) fn of_the_executable() -> Option<*mut [usize]> {
-    extern "C" fn first(info: *mut libc::dl_phdr_info, _: usize, found: *mut c_void) -> c_int {
-        // SAFETY: the linker's own structure, and the place that is given below. The executable comes first.
-        unsafe {
-            let headers = std::slice::from_raw_parts((*info).dlpi_phdr, usize::from((*info).dlpi_phnum));
-            let variables = headers.iter().find(|header| header.p_type == libc::PT_TLS);
-            let address = (*info).dlpi_tls_data.cast::<usize>();
-            if let Some(variables) = variables
-                && address.is_aligned()
-                && !address.is_null()
-            {
-                let words = variables.p_memsz as usize / size_of::<usize>();
-                *found.cast() = Some(ptr::slice_from_raw_parts_mut(address, words));
-            }
+pub(crate) fn of_the_one_with(address: usize) -> Option<*mut [usize]> {
+    struct Sought {
+        address: usize,
+        found: Option<*mut [usize]>,
+    }
+    extern "C" fn look(info: *mut libc::dl_phdr_info, _: usize, sought: *mut c_void) -> c_int {
+        // SAFETY: the linker's own structure, and what is given below.
+        let (info, headers, sought) = unsafe {
+            let info = &*info;
+            let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
+            (info, headers, &mut *sought.cast::<Sought>())
+        };
+        let is_in = |header: &libc::Elf64_Phdr| {
+            let from = info.dlpi_addr as usize + header.p_vaddr as usize;
+            header.p_type == libc::PT_LOAD && (from..from + header.p_memsz as usize).contains(&sought.address)
+        };
+        if !headers.iter().any(is_in) {
+            return 0;
+        }
+        let variables = info.dlpi_tls_data.cast::<usize>();
+        let header = headers.iter().find(|header| header.p_type == libc::PT_TLS);
+        if let Some(header) = header.filter(|_| !variables.is_null() && variables.is_aligned()) {
+            let words = header.p_memsz as usize / size_of::<usize>();
+            sought.found = Some(ptr::slice_from_raw_parts_mut(variables, words));
         }
         1
     }
-    let mut found = None::<*mut [usize]>;
-    // SAFETY: `found` is there for as long as the call, and of the type that `first` takes it for.
-    unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut found).cast()) };
-    found
+    let mut sought = Sought { address, found: None };
+    // SAFETY: `sought` is there for as long as the call, and of the type that `look` takes it for.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut sought).cast()) };
+    sought.found
 }
 
 /// How many libraries have come, and gone.
