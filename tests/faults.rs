@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -81,9 +81,9 @@ on_every_class! {
         // From the first line on: nobody can say where it listens.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let bind = format!("127.0.0.1:{port}");
-        let mut arbiter = build(class).no_bind()
+        let mut arbiter = KilledInTheEnd(build(class).no_bind()
             .args(["-w", "2", "-b", &bind, "--error-logfile", "/dev/full"])
-            .command().spawn().unwrap();
+            .command().spawn().unwrap());
         let ask = |path: &str| {
             let mut client = Client::try_connect(port).ok()?;
             client.try_send(format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n")).ok()?;
@@ -102,12 +102,12 @@ on_every_class! {
         assert_eq!(ask("/complain").unwrap().status, 200);
         let mut client = Client::connect(port);
         assert_eq!(client.send("no request at all\r\n\r\n").response().status, 400);
-        let pid = Pid::from_raw(i32::try_from(arbiter.id()).unwrap());
+        let pid = Pid::from_raw(i32::try_from(arbiter.0.id()).unwrap());
         let before = ask("/pid").unwrap().text();
         kill(pid, Signal::SIGHUP).unwrap();
         wait_for("a new generation", &|| ask("/pid").is_some_and(|response| response.text() != before));
         kill(pid, Signal::SIGTERM).unwrap();
-        assert_eq!(arbiter.wait().unwrap().code(), Some(0));
+        assert_eq!(arbiter.0.wait().unwrap().code(), Some(0));
     }
 
     fn without_descriptors_accepting_rests(class: &str) {
@@ -155,6 +155,17 @@ on_every_class! {
         assert!(!date.contains(String::from_utf8_lossy(&unmoved).trim()), "the clock has jumped: {date}");
         server.signal(Signal::SIGHUP);
         server.wait_for_log("finishes what it holds");
+    }
+}
+
+/// A server that says nothing of itself. Without their arbiter workers leave.
+struct KilledInTheEnd(Child);
+
+impl Drop for KilledInTheEnd {
+    fn drop(&mut self) {
+        // It may have ended: then there is nothing to kill.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
