@@ -20,7 +20,8 @@ fn seconds() -> u64 {
 /// A load, and a SIGHUP a second if `reloads`.
 fn try_it(class: &str, what: &str, arguments: &[&str], reloads: bool) {
     let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
-        .args(["-k", class, "-w", "2", "promises:raw"])
+        // A client that gets no processor for as long as the default allows would find its connection closed for that.
+        .args(["-k", class, "-w", "2", "--keep-alive", "75", "promises:raw"])
         .args(arguments)
         .start();
     server.wait_for_log_times("is ready", 2);

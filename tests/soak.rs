@@ -61,7 +61,10 @@ fn reloads_leave_nothing_behind_in_the_arbiter() {
         // One that is killed, at rest: it would lose what it runs.
         let workers = server.workers();
         kill(Pid::from_raw(workers[0]), Signal::SIGKILL).unwrap();
-        server.wait_for_log(&format!("(pid:{}) was sent SIGKILL!", workers[0]));
+        // Unless it has just left by itself.
+        let ends =
+            [format!("(pid:{}) was sent SIGKILL!", workers[0]), format!("exiting (pid: {})", workers[0])];
+        server.wait_until("its end", || ends.iter().any(|end| server.log().contains(end)));
         let now = at_rest(&server);
         if round == 3 {
             first = Some(now);
