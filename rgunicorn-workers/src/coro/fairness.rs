@@ -23,7 +23,7 @@ use super::runtime::Runtime;
 /// How often is looked. A coroutine that has run this long lets all others go first the next time.
 pub(super) const INTERVAL: Duration = Duration::from_millis(5);
 /// How long a coroutine may run without being looked at.
-const LONG: Duration = Duration::from_millis(1);
+pub(super) const LONG: Duration = Duration::from_millis(1);
 
 /// What the loop says of itself, and the thread that looks.
 #[derive(Debug)]

@@ -28,6 +28,8 @@ pub(crate) struct Places {
 }
 
 impl Places {
+    /// What is needed for it, which is made once.
+    ///
     /// # Errors
     /// An exception of Python's.
     pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {

@@ -57,7 +57,7 @@ use thread_keys::{KeyValues, ThreadKeys};
 use thread_locals::{ThreadLocals, Values};
 use timers::Timers;
 
-use super::fairness::{INTERVAL, Watch};
+use super::fairness::{INTERVAL, LONG, Watch};
 use super::interposed;
 use super::runtime::{Runtime, State};
 
@@ -297,10 +297,10 @@ impl Scheduler {
         let now = Instant::now();
         let is_long = now.duration_since(began) >= INTERVAL;
         self.measured.set(if is_long { MEASURED } else { measured.saturating_sub(1) });
-        // One that was asked to make way lets all others go first, if it has computed: on a busy machine the clock goes on
-        // while the thread does not. To ask for the thread's time is a system call; so it is left alone until a turn was
+        // One that was asked to make way lets all others go first, if it has computed at all: on a busy machine the clock goes
+        // on while the thread does not. To ask for the thread's time is a system call; so it is left alone until a turn was
         // long, and that one has the benefit of the doubt.
-        coroutine.late.set(is_long && computed.is_some_and(|before| thread_time() >= before + INTERVAL));
+        coroutine.late.set(is_long && computed.is_some_and(|before| thread_time() >= before + LONG));
         now
     }
 
