@@ -25,6 +25,10 @@ pub(super) const INTERVAL: Duration = Duration::from_millis(5);
 /// How long a coroutine may run without being looked at.
 pub(super) const LONG: Duration = Duration::from_millis(1);
 
+/// How often the loop yields to the thread that asks before it naps, and for how long then.
+const YIELDS: u32 = 8;
+const NAP: Duration = Duration::from_micros(100);
+
 /// What the loop says of itself, and the thread that looks.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -116,8 +120,14 @@ impl Watch {
     /// it has asked for.
     pub(super) fn settle(&self) {
         let until = Instant::now() + 4 * INTERVAL;
+        let mut tries = 0;
         while self.asking.load(Ordering::SeqCst) && Instant::now() < until {
-            std::thread::yield_now();
+            // It has what it asked for in a moment, unless it has no processor.
+            match tries {
+                0..YIELDS => std::thread::yield_now(),
+                _ => std::thread::sleep(NAP),
+            }
+            tries += 1;
         }
     }
 
