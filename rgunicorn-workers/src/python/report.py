@@ -53,8 +53,9 @@ def threads(interrupted):
         if frame is here:
             frame = interrupted
         who = request(frame) or f"Thread {names.get(ident, hex(ident))}"
-        # The lines of the source are read when all are known.
-        places.setdefault(tuple(walk(frame)), []).append((who, frame))
+        # The lines of the source are read when all are known: others may go on meanwhile.
+        lines = walk(frame)
+        places.setdefault(tuple(one[:2] for one in lines), []).append((who, lines))
     for found in sorted(places.values(), key=len, reverse=True):
         who = ", ".join(who for who, _ in found[:NAMED])
         if len(found) > 1:
@@ -65,9 +66,12 @@ def threads(interrupted):
 
 
 def walk(frame):
+    """Where each function of a stack is, the innermost first."""
+    lines = []
     while frame is not None:
-        yield frame.f_code, frame.f_lineno
+        lines.append((frame.f_code, frame.f_lineno or 0, frame.f_globals))
         frame = frame.f_back
+    return lines
 
 
 def request(frame):
@@ -88,21 +92,17 @@ def place(ident):
     frame = sys._current_frames().get(ident)
     if frame is None:
         return None
-    asked, text = request(frame), stack(frame).rstrip()
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}", f"{asked}\n{text}" if asked else text
+    lines, asked = walk(frame), request(frame)
+    (code, number, _), text = lines[0], stack(lines).rstrip()
+    return f"{code.co_filename}:{number}", f"{asked}\n{text}" if asked else text
 
 
-def stack(frame):
-    lines = []
-    while frame is not None:
-        lines.append(line(frame))
-        frame = frame.f_back
-    return "".join(reversed(lines))
+def stack(lines):
+    return "".join(line(*one) for one in reversed(lines))
 
 
-def line(frame):
-    code, number = frame.f_code, frame.f_lineno or 0
-    text = linecache.getline(code.co_filename, number, frame.f_globals).strip()
+def line(code, number, names):
+    text = linecache.getline(code.co_filename, number, names).strip()
     return f'  File "{code.co_filename}", line {number}, in {code.co_qualname}\n' + (f"    {text}\n" if text else "")
 
 
@@ -126,7 +126,7 @@ def awaits(coroutine):
         for prefix in ("cr", "gi", "ag"):
             frame = getattr(coroutine, f"{prefix}_frame", None)
             if frame is not None:
-                yield line(frame)
+                yield line(frame.f_code, frame.f_lineno or 0, frame.f_globals)
                 break
         waits = (getattr(coroutine, name, None) for name in ("cr_await", "gi_yieldfrom", "ag_await"))
         coroutine = next((found for found in waits if found is not None), None)
@@ -141,4 +141,4 @@ def greenlets():
     for found in [thing for thing in gc.get_objects() if issubclass(type(thing), module.greenlet)]:
         frame = found.gr_frame
         if frame is not None and found is not module.getcurrent():
-            yield f"Greenlet {hex(id(found))} (waiting, most recent call last):\n{stack(frame)}"
+            yield f"Greenlet {hex(id(found))} (waiting, most recent call last):\n{stack(walk(frame))}"
