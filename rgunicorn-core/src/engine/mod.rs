@@ -124,7 +124,7 @@ pub struct Engine {
     woken: bool,
     /// Counts turns.
     turns: u64,
-    /// Counts what was asked for on behalf of the application.
+    /// Counts what was asked for on behalf of the application, and what it gave back.
     taken: u64,
     /// Somebody else has had a turn meanwhile: the listeners are to be watched again.
     stood_in: bool,
@@ -372,6 +372,7 @@ impl Engine {
 
     /// Takes back what [`next`](Self::next) gave.
     pub fn give_back(&mut self, exchange: Exchange) {
+        self.taken += 1;
         self.out_of_reach = false;
         // The application may have taken long: that is not to be taken out of the client's time.
         self.now = Instant::now();
