@@ -96,6 +96,8 @@ struct Seen {
     pulse: Pulse,
     /// Nothing has gone on since some earlier tick, and this was the processor time then.
     since: Duration,
+    /// No thread wanted a processor.
+    at_rest: bool,
     stuck: bool,
 }
 
@@ -137,17 +139,18 @@ impl<P: Post> Watch<P> {
         let (last, mut now) = (self.last, None);
         post.with_engine(false, &mut |engine| {
             let mut seen = Seen { pulse: engine.pulse(), ..last };
-            if !seen.pulse.stands_still_since(&last.pulse) {
-                seen.since = processor_time();
-                seen.stuck = false;
-            } else if last.stuck
-                || processor_time().saturating_sub(last.since) >= COMPUTED
-                || !others_runnable()
+            if seen.pulse.stands_still_since(&last.pulse) {
+                let computes = processor_time().saturating_sub(last.since) >= COMPUTED;
+                seen.at_rest = !last.stuck && !computes && !others_runnable();
+                // Once is not enough: a thread may be waiting for us, who have the engine.
+                seen.stuck = last.stuck || computes || (last.at_rest && seen.at_rest);
+            } else {
+                seen = Seen { since: processor_time(), at_rest: false, stuck: false, ..seen };
+            }
+            if seen.stuck
+                && let Err(error) = engine.stand_in()
             {
-                seen.stuck = true;
-                if let Err(error) = engine.stand_in() {
-                    tracing::error!("Cannot stand in for a worker's thread: {error}");
-                }
+                tracing::error!("Cannot stand in for a worker's thread: {error}");
             }
             now = Some(seen);
         });
