@@ -25,6 +25,8 @@ class Workload:
     depth: int = 1
     close: bool = False
     beside_busy: bool = False
+    seconds: int = 0
+    """A turn is at least so long."""
     websocket: bool = False
     """Messages of text that are sent back, one after the other on each connection."""
     postgresql: bool = False
@@ -98,7 +100,7 @@ ALL = (
     Workload(
         "psycopg2", "psycopg2 asks PostgreSQL for `pg_sleep(0.05)`, 100 connections, 100 threads",
         ("rgunicorn-coro", "rgunicorn-threads", "gunicorn-gthread", "gunicorn-gevent"),
-        app="postgresql_app:app", expect=b"asked\n", connections=100, threads=100, postgresql=True,
+        app="postgresql_app:app", expect=b"asked\n", connections=100, threads=100, postgresql=True, seconds=6,
         note="The ideal is 2,000 requests a second. psycopg2 is as it comes: it waits in C, where gevent can't have others run. "
         "PostgreSQL is on the load generator's core.",
     ),
@@ -116,7 +118,7 @@ ALL = (
     ),
     Workload(
         "busy", "Quick requests beside two that compute, 20 threads", (*THREADED, "gunicorn-gevent"),
-        app="apps:busy", expect=b"done\n", threads=20, beside_busy=True,
+        app="apps:busy", expect=b"done\n", threads=20, beside_busy=True, seconds=6,
         note="Two clients ask, each again and again, for an answer that takes 1 s of computing; beside them 50 quick "
         "requests a second are sent on time, each on a connection of its own, whether or not the last was answered. "
         "Latency is that of the quick ones, from the moment at which they were due.",
