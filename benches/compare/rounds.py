@@ -122,15 +122,16 @@ def take_turn(row: Row, workload: Workload, setup: Setup, options: Options) -> d
             answers.check(workload, start.port)
             time.sleep(0.3)
             idle = tree.pss()
-            # Threads are started now, and CPython has specialised its code.
-            warm = load.run(workload, start.port, options.load_core, 1)
+            # Threads are started then, and CPython has specialised its code. Not where it would leave a server with seconds of
+            # requests that nobody waits for.
+            warm = load.run(workload, start.port, options.load_core, 1) if not workload.seconds else None
             before = tree.cpu()
             figures = load.run(workload, start.port, options.load_core, max(options.seconds, workload.seconds))
             cpu, after = tree.cpu() - before, tree.pss()
         if figures.requests == 0:
             raise Failed("answered nothing under load")
         if server.logs:
-            check_log(start.access_log, warm.requests + figures.requests)
+            check_log(start.access_log, figures.requests + (warm.requests if warm else 0))
     return {
         "rate": figures.requests / figures.seconds,
         "p50": figures.p50,
