@@ -149,6 +149,8 @@ impl Engine {
             }
             match self.acceptor.accept() {
                 Ok(Some((accepted, server))) => {
+                    // By who accepts, also if another worker gets it.
+                    self.tally.slot().count_accepted();
                     let own = self.places.len();
                     let surplus = share.as_mut().is_some_and(|share| {
                         share.one_more();
@@ -181,7 +183,6 @@ impl Engine {
 
     fn admit(&mut self, accepted: Accepted, server: Arc<ServerAddress>) {
         self.serial += 1;
-        self.tally.slot().count_accepted();
         let transport = Transport::new(accepted.stream);
         let connection =
             Connection::new(transport, accepted.peer, server, self.serial, &self.config, self.now);
