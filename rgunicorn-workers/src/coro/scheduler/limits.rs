@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::time::{Duration, Instant};
 
-use super::{Coroutine, Scheduler, Token, Wake};
+use super::{Coroutine, Scheduler, Token, Wake, timers};
 use crate::coro::interposed::real;
 
 /// How often a call answers `EINTR` before it fails for good: libraries that only call again have had their time, too.
@@ -45,13 +45,7 @@ impl Scheduler {
 
     /// Interrupts those who have had their time.
     pub(super) fn expire_limits(&self) {
-        if self.limits.borrow().next().is_none() {
-            return;
-        }
-        let now = Instant::now();
-        loop {
-            let due = self.limits.borrow_mut().pop_due(now);
-            let Some(token) = due else { return };
+        for token in timers::all_due(&self.limits) {
             if self.has_limit(token) {
                 self.interrupt(token.key);
             }

@@ -376,13 +376,7 @@ impl Scheduler {
     }
 
     fn expire(&self) {
-        if self.timers.borrow().next().is_none() {
-            return;
-        }
-        let now = Instant::now();
-        loop {
-            let due = self.timers.borrow_mut().pop_due(now);
-            let Some(token) = due else { return };
+        for token in timers::all_due(&self.timers) {
             self.wake(token, Wake::TimedOut);
         }
     }

@@ -1,5 +1,6 @@
 //! When a waiting coroutine is to be woken up at the latest.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
@@ -38,6 +39,13 @@ impl Timers {
         }
         self.heap.pop().map(|Reverse((_, token))| token)
     }
+}
+
+/// Takes out those that are due now, one after the other, so that others may be set meanwhile. Where none is set it doesn't
+/// ask for the time.
+pub(super) fn all_due(timers: &RefCell<Timers>) -> impl Iterator<Item = Token> {
+    let now = timers.borrow().next().map(|_| Instant::now());
+    std::iter::from_fn(move || timers.borrow_mut().pop_due(now?))
 }
 
 #[cfg(test)]
