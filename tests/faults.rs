@@ -214,6 +214,22 @@ fn an_arbiter_without_descriptors_goes_on() {
     assert_eq!(server.connect().get("/").status, 200);
 }
 
+/// The kernel wakes up one worker for a connection. If that one is killed before it runs, the others must find it.
+#[test]
+fn a_connection_that_a_killed_worker_was_woken_up_for_is_answered() {
+    let server = build("event").args(["-w", "12"]).start();
+    server.wait_for_log_times("is ready", 12);
+    let workers = server.workers();
+    // There is no new worker that would look.
+    server.signal(Signal::SIGSTOP);
+    for victim in &workers[1..] {
+        kill(Pid::from_raw(*victim), Signal::SIGKILL).unwrap();
+        assert_eq!(server.connect().get("/").status, 200);
+    }
+    server.signal(Signal::SIGCONT);
+    server.wait_for_log_times("is ready", 23);
+}
+
 /// Makes a library of a file in `tests/apps`, to be preloaded.
 fn compile(source: &str, library: &Path) {
     let source = rgunicorn_harness::repository().join("tests/apps").join(source);

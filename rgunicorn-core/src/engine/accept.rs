@@ -22,6 +22,8 @@ pub(super) struct Acceptor {
     /// Whether a connection wakes up one worker, or each that waits.
     exclusive: bool,
     paused_until: Option<Instant>,
+    /// When a connection was last asked for.
+    asked: Instant,
     /// The listener to ask first next time, so that none starves.
     next: usize,
 }
@@ -31,6 +33,9 @@ impl Acceptor {
     const PAUSE: Duration = Duration::from_secs(1);
     /// How long it rests when it is another worker's turn.
     const TURN: Duration = Duration::from_millis(1);
+    /// How often an exclusive watch is not taken at its word. The one worker that the kernel wakes up for a connection may
+    /// be killed before it runs, and then nobody else is told.
+    const DOUBT: Duration = Duration::from_secs(1);
 
     pub(super) fn new(listeners: Vec<Listener>, accept: Accept) -> Self {
         let shared = |listener: Listener| {
@@ -41,7 +46,7 @@ impl Acceptor {
         // A worker that takes connections only while it is idle may be woken up for one and then have a request to answer
         // first: another worker must know of the connection as well.
         let exclusive = accept == Accept::Eagerly;
-        Acceptor { listeners, watched: false, exclusive, paused_until: None, next: 0 }
+        Acceptor { listeners, watched: false, exclusive, paused_until: None, asked: Instant::now(), next: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -68,6 +73,16 @@ impl Acceptor {
         self.paused_until
     }
 
+    /// When to ask for connections though no event tells of any.
+    pub(super) fn doubts_from(&self) -> Option<Instant> {
+        (self.watched && self.exclusive).then(|| self.asked + Self::DOUBT)
+    }
+
+    /// Whether to ask for connections though no event tells of any.
+    pub(super) fn doubts(&self, now: Instant) -> bool {
+        self.doubts_from().is_some_and(|from| from <= now)
+    }
+
     /// A listener's address, for connections that came in elsewhere by one like it.
     pub(super) fn address(&self, address: &ServerAddress) -> Option<Arc<ServerAddress>> {
         self.listeners.iter().find(|(_, own)| **own == *address).map(|(_, own)| Arc::clone(own))
@@ -80,6 +95,7 @@ impl Acceptor {
                 epoll::watch(poll.as_raw_fd(), listener.as_raw_fd(), LISTENERS - index, self.exclusive)?;
             }
             self.watched = true;
+            self.asked = Instant::now();
         }
         Ok(())
     }
@@ -130,6 +146,7 @@ impl Engine {
     /// Accepts connections, as many at a time as the worker class wants.
     pub(super) fn accept(&mut self) {
         const BATCH: usize = 16;
+        self.acceptor.asked = self.now;
         if self.acceptor.paused_until().is_some() {
             return;
         }

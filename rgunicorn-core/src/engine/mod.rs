@@ -247,8 +247,8 @@ impl Engine {
 
     /// When something is due, at the latest, even if nothing happens.
     pub fn next_timer(&self) -> Option<Instant> {
-        let rest = [self.acceptor.paused_until(), self.queue_left_until()];
-        self.timers.next().into_iter().chain(rest.into_iter().flatten()).min()
+        let acceptor = [self.acceptor.paused_until(), self.acceptor.doubts_from()];
+        [self.timers.next(), self.queue_left_until()].into_iter().chain(acceptor).flatten().min()
     }
 
     fn until_next_timer(&self, most: Option<Duration>) -> Option<Duration> {
@@ -265,7 +265,7 @@ impl Engine {
         if std::mem::take(&mut self.stood_in) {
             self.make_room();
         }
-        let accept = self.attend();
+        let accept = self.attend() || self.acceptor.doubts(self.now);
         if self.acceptor.resume(self.now) {
             self.watch_listeners();
         }
