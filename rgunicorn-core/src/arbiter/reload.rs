@@ -49,12 +49,14 @@ impl Master {
 
     /// Begins the reload that was asked for during another one, once that is over.
     pub(super) fn reload_again(&mut self) {
-        if self.next.is_none() && std::mem::take(&mut self.reload_waits) && self.ending.is_none() {
+        if self.next.is_none() && self.reload_waits && self.ending.is_none() {
             self.reload();
         }
     }
 
     fn reload(&mut self) {
+        // Whoever waits for a reload waits for this one, which reads what there is to read by now.
+        self.reload_waits = false;
         self.service.reloads();
         match self.prepare() {
             Ok(next) if next.target == 0 => self.promote(next),

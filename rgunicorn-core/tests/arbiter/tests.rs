@@ -41,6 +41,7 @@ all![
     hup_with_a_broken_class_keeps_serving,
     hup_with_a_bad_address_keeps_serving,
     a_second_hup_waits_for_the_first,
+    a_reload_serves_every_hup_before_it,
     first_workers_that_can_not_boot_stop_the_arbiter,
     later_workers_that_can_not_boot_are_tried_again,
     dying_at_birth_is_slowed_down,
@@ -460,6 +461,23 @@ fn a_second_hup_waits_for_the_first() {
     server.until_logged("Generation 2 is starting, another reload follows");
     // The first fails in its time, the other one gets through.
     server.until_serving(3, 2);
+}
+
+fn a_reload_serves_every_hup_before_it() {
+    let server = Server::serving(LONG, 1);
+    server.change(&format!("workers=1\nbehaviour=takes its time\n{LONG}"));
+    server.signal(Signal::SIGHUP);
+    server.until("the next generation is being born", || server.children().len() == 2);
+    server.signal(Signal::SIGHUP);
+    server.until_logged("Generation 2 is starting, another reload follows");
+    // While the arbiter looks away, the generation boots and a third HUP comes. It begins a reload that is the second's, too.
+    server.signal(Signal::SIGSTOP);
+    server.until("generation 2", || server.ask("hello").is_some_and(|answer| answer.generation == 2));
+    server.signal(Signal::SIGHUP);
+    server.signal(Signal::SIGCONT);
+    server.until_serving(3, 1);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(server.log().matches("Booting worker").count(), 3, "{}", server.log());
 }
 
 fn first_workers_that_can_not_boot_stop_the_arbiter() {
