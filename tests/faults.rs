@@ -214,6 +214,37 @@ fn an_arbiter_without_descriptors_goes_on() {
     assert_eq!(server.connect().get("/").status, 200);
 }
 
+#[test]
+fn a_worker_dies_of_a_fault_that_it_is_sent() {
+    for (class, fault) in [("event", Signal::SIGSEGV), ("coro", Signal::SIGSEGV), ("event", Signal::SIGBUS)] {
+        let server = build(class).args(["-w", "1"]).start();
+        server.wait_for_log("is ready");
+        let victim = server.wait_for_workers(1)[0];
+        kill(Pid::from_raw(victim), fault).unwrap();
+        server.wait_for_log(&format!("[WARNING] Worker (pid:{victim}) was sent {fault}!"));
+        server.wait_for_log_times("is ready", 2);
+        assert_eq!(server.connect().get("/").status, 200);
+    }
+}
+
+#[test]
+fn handlers_of_faults_that_others_put_in_place_are_called() {
+    let scratch = tempfile::tempdir().unwrap();
+    let library = scratch.path().join("tell_fault.so");
+    compile("tell_fault.c", &library);
+    for (name, value, said) in [
+        ("PYTHONFAULTHANDLER", "1".into(), "Fatal Python error: Segmentation fault"),
+        ("LD_PRELOAD", library.into_os_string(), "tell_fault was told"),
+    ] {
+        let server = build("event").env(name, value).args(["-w", "1"]).start();
+        server.wait_for_log("is ready");
+        let victim = server.wait_for_workers(1)[0];
+        kill(Pid::from_raw(victim), Signal::SIGSEGV).unwrap();
+        server.wait_for_log(&format!("[WARNING] Worker (pid:{victim}) was sent SIGSEGV!"));
+        assert!(server.log().contains(said), "{}", server.log());
+    }
+}
+
 /// The kernel wakes up one worker for a connection. If that one is killed before it runs, the others must find it.
 #[test]
 fn a_connection_that_a_killed_worker_was_woken_up_for_is_answered() {

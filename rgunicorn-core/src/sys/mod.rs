@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`signals`] | signals as bytes in a pipe, and the handlers that put them there |
+//! | [`faults`] | SIGSEGV and SIGBUS |
 //! | [`fork`] | making, awaiting and leaving processes |
 //! | [`memory`] | memory that processes share |
 //! | [`title`] | the process title, as `ps` shows it |
@@ -22,6 +23,7 @@
 pub mod clock;
 pub mod environment;
 pub mod epoll;
+pub mod faults;
 pub mod files;
 pub mod fork;
 pub mod identity;
