@@ -261,6 +261,28 @@ fn a_connection_that_a_killed_worker_was_woken_up_for_is_answered() {
     server.wait_for_log_times("is ready", 23);
 }
 
+#[test]
+fn an_exception_is_shown_where_no_module_can_be_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let app = "def app(environ, start_response):\n\
+               \x20   if environ['PATH_INFO'] == '/fail':\n\
+               \x20       raise ValueError('in a bare process')\n\
+               \x20   start_response('204 No Content', [])\n\
+               \x20   return []\n";
+    std::fs::write(directory.path().join("bare.py"), app).unwrap();
+    let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+        .directory(directory.path())
+        .args(["-k", "event", "bare:app"])
+        .start();
+    server.wait_for_log("is ready");
+    let mut client = server.connect();
+    assert_eq!(client.get("/").status, 204);
+    limit_descriptors(server.workers()[0], 3);
+    assert_eq!(client.get("/fail").status, 500);
+    server.wait_for_log("bare.py\", line 3, in app");
+    server.wait_for_log("ValueError: in a bare process");
+}
+
 /// Makes a library of a file in `tests/apps`, to be preloaded.
 fn compile(source: &str, library: &Path) {
     let source = rgunicorn_harness::repository().join("tests/apps").join(source);

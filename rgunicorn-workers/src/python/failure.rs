@@ -27,8 +27,11 @@ pub(crate) fn report(py: Python<'_>, error: &PyErr) -> String {
             raised::keep(py, &text, error);
             text
         }
-        // An exception that can't even be shown still has a type.
-        Err(_) => error.get_type(py).to_string(),
+        // As in a process that has no descriptor left to import the module with: without the causes.
+        Err(_) => {
+            let frames = error.traceback(py).and_then(|traceback| traceback.format().ok());
+            format!("{}{error}", frames.unwrap_or_default())
+        }
     }
 }
 

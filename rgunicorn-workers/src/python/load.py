@@ -1,10 +1,10 @@
-"""Imports an application by the text that names it. Executed by load.rs; the file name is given to Python as <rgunicorn>."""
+"""Imports an application by the text that names it. Executed by load.rs; the file name is given to Python as <rgunicorn>.
 
-import ast
+Each worker keeps what is imported here: modules that most of them have no use for are imported where they are needed.
+"""
+
 import os
-import re
 import sys
-import traceback
 
 
 class Problem(Exception):
@@ -44,6 +44,8 @@ def find_paste(uri, conf):
         from paste.deploy import loadapp
     except ImportError as error:
         raise NoModule(f"paste: a library is needed that can't be imported ({error}): pip install PasteDeploy") from None
+    import re
+
     pairs = [re.split(r"(?<!\\)=", text, maxsplit=1) for text in conf]
     for text, pair in zip(conf, pairs):
         if len(pair) != 2:
@@ -82,6 +84,11 @@ def find(text):
 
 def parse(target):
     """Splits `attr.sub(1, key=2)` into the names and, if it is a call, its arguments."""
+    names = target.split(".")
+    if all(name.isidentifier() for name in names):
+        return names, None
+    import ast
+
     try:
         node = ast.parse(target, mode="eval").body
     except (SyntaxError, ValueError):
@@ -144,4 +151,6 @@ def shown(error):
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == "<rgunicorn>":
         frames = frames.tb_next
+    import traceback
+
     return "".join(traceback.format_exception(type(error), error, frames)).rstrip()

@@ -5,7 +5,7 @@ takes no lock that the interrupted code may hold.
 """
 
 import gc
-import linecache
+import itertools
 import os
 import sys
 import threading
@@ -102,8 +102,20 @@ def stack(lines):
 
 
 def line(code, number, names):
-    text = linecache.getline(code.co_filename, number, names).strip()
+    text = source(code.co_filename, number, names).strip()
     return f'  File "{code.co_filename}", line {number}, in {code.co_qualname}\n' + (f"    {text}\n" if text else "")
+
+
+def source(file, number, names):
+    """A line of a file's text. Applications have linecache, as a rule; those that haven't are spared its memory."""
+    linecache = sys.modules.get("linecache")
+    if hasattr(linecache, "getline"):
+        return linecache.getline(file, number, names)
+    try:
+        with open(file, encoding="utf-8", errors="replace") as lines:
+            return next(itertools.islice(lines, number - 1, None), "")
+    except OSError:
+        return ""
 
 
 def tasks():
