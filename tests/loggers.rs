@@ -621,6 +621,38 @@ fn a_handler_that_takes_its_time_holds_up_neither_requests_nor_the_end_for_long(
 }
 
 #[test]
+fn a_handler_that_never_comes_back_is_a_worker_that_hangs() {
+    let text = "import logging, time\n\
+         class Hang(logging.Handler):\n\
+         \x20   def emit(self, record):\n        print('in the handler', flush=True)\n        time.sleep(1000)\n\
+         logconfig_dict = {\n    'handlers': {'hang': {'()': lambda: Hang()}, 'console': {'class': 'logging.StreamHandler'}},\n\
+         \x20   'root': {'handlers': []},\n\
+         \x20   'loggers': {'gunicorn.error': {'handlers': ['console'], 'level': 'INFO', 'propagate': False},\n\
+         \x20               'gunicorn.access': {'handlers': ['hang'], 'level': 'INFO', 'propagate': False}},\n}\n\
+         accesslog = '-'\ngraceful_timeout = 1\ntimeout = 1\n";
+    // The thread that gives the signs of life is in it, or it isn't.
+    for (class, notices) in [("event", true), ("asgi", true), ("threads", false), ("coro", false)] {
+        let (_directory, server) = configured(text);
+        let mut server = server.args(["-k", class, "-w", "1"]).start();
+        let mut client = server.connect();
+        client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+        server.wait_for_log("in the handler");
+        if notices {
+            server.wait_for_log("WORKER TIMEOUT");
+            server.wait_for_log("Hang.emit");
+            server.wait_for_log_times("is ready", 2);
+        } else {
+            std::thread::sleep(Duration::from_secs(2));
+            server.signal(Signal::SIGTERM);
+            assert_eq!(server.wait().code(), Some(0), "{class}");
+            let log = server.log();
+            assert!(log.contains("was sent SIGKILL, as it did not stop in time"), "{class}: {log}");
+            assert!(!log.contains("WORKER TIMEOUT"), "{class}: {log}");
+        }
+    }
+}
+
+#[test]
 fn a_program_that_takes_over_all_loggers() {
     // As it is found in many projects, with loguru or structlog where this prints.
     let program = "import logging, os, sys\n\
