@@ -30,6 +30,7 @@ mod inline;
 pub mod python;
 mod stand_in;
 mod sync;
+mod tenure;
 mod threads;
 
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 use rgunicorn_core::app::{AppError, Loader};
 use rgunicorn_core::engine::{Bodies, EngineConfig};
-use rgunicorn_core::worker::{BootError, Exit, Stop, Worker, WorkerContext, WorkerError};
+use rgunicorn_core::worker::{BootError, Exit, Worker, WorkerContext, WorkerError};
 
 use super::interposed::real;
 use super::most_at_once;
@@ -21,6 +21,7 @@ use super::runtime::Runtime;
 use super::scheduler::Scheduler;
 use crate::boot::{self, Recycling};
 use crate::stand_in;
+use crate::tenure::Tenure;
 
 /// The number that the engine's descriptor is watched under.
 const ENGINE: u32 = 0;
@@ -37,7 +38,7 @@ const HEED: Duration = Duration::from_millis(50);
 
 /// A worker whose requests run in coroutines.
 pub(super) struct CoroWorker {
-    context: WorkerContext,
+    tenure: Tenure,
     scheduler: &'static Scheduler,
     runners: Rc<Runners>,
     /// A copy of the engine's descriptor, which is watched.
@@ -46,8 +47,6 @@ pub(super) struct CoroWorker {
     signals: OwnedFd,
     /// Whether one has come that was not heeded yet.
     told: bool,
-    /// When a graceful stop ends, whatever is still held.
-    leave_by: Option<Instant>,
     /// When signals of the application's were last looked for.
     heeded: Instant,
 }
@@ -88,13 +87,12 @@ impl CoroWorker {
             Recycling::new(&context),
         );
         Ok(CoroWorker {
-            context,
+            tenure: Tenure::new(context),
             scheduler,
             runners,
             _engine: descriptor,
             signals,
             told: false,
-            leave_by: None,
             heeded: Instant::now(),
         })
     }
@@ -102,7 +100,7 @@ impl CoroWorker {
     /// The loop, without the application's lock.
     fn serve(&mut self) -> Result<Exit, WorkerError> {
         loop {
-            self.context.slot.notify();
+            self.tenure.slot().notify();
             // Each that waits makes way for the next of those that are queued; whatever else happens is looked for when all
             // have begun, or a good many.
             for _ in 0..BATCH {
@@ -113,9 +111,8 @@ impl CoroWorker {
                 }
             }
             // What a request has come to may be the last thing that was waited for.
-            self.heed_signals();
             if self.is_done() {
-                return Ok(self.runners.exit().unwrap_or(Exit::Stopped));
+                return Ok(self.tenure.exit());
             }
             self.wait()?;
         }
@@ -133,7 +130,7 @@ impl CoroWorker {
         if !self.heed() {
             return Ok(());
         }
-        let most = self.runners.until_next_turn(self.longest_wait());
+        let most = self.runners.until_next_turn(self.tenure.longest_wait());
         self.poll(most)?;
         self.turn()?;
         Ok(())
@@ -192,46 +189,19 @@ impl CoroWorker {
         let connections = engine.connections();
         drop(engine);
         runtime.release();
-        self.context.slot.set_connections(connections);
+        self.tenure.slot().set_connections(connections);
         Ok(news)
     }
 
-    /// The heartbeat must come twice in each `timeout`, and a graceful stop ends on time.
-    fn longest_wait(&self) -> Option<Duration> {
-        let timeout = self.context.config.timeout;
-        let heartbeat = (!timeout.is_zero()).then(|| timeout / 2);
-        let leave = self.leave_by.map(|by| by.saturating_duration_since(Instant::now()));
-        [heartbeat, leave].into_iter().flatten().min()
-    }
-
-    fn heed_signals(&mut self) {
+    /// Heeds signals; whether the worker is done.
+    fn is_done(&mut self) -> bool {
         let mut engine = self.runners.engine();
-        if engine.take_wake() {
-            self.context.control.poll();
-            if self.context.control.take_reopen()
-                && let Some(access) = engine.access_log()
-            {
-                access.reopen();
-            }
+        self.tenure.heed_signals(&mut engine);
+        if let Some(exit) = self.runners.exit() {
+            self.tenure.end_for(exit);
         }
-        if self.runners.exit().is_some() {
-            self.context.control.request_stop(Stop::Graceful);
-        }
-        if self.context.control.stop().is_some() && self.leave_by.is_none() {
-            self.leave_by = Instant::now().checked_add(self.context.config.graceful_timeout);
-            // Where the whole server stops, nobody else will answer what waits in the listen queue.
-            engine.drain(self.context.slot.arbiter_is_stopping());
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        match self.context.control.stop() {
-            None => false,
-            Some(Stop::Quick) => true,
-            Some(Stop::Graceful) => {
-                self.runners.engine().is_drained() || self.leave_by.is_some_and(|by| by <= Instant::now())
-            }
-        }
+        self.tenure.begin_to_leave(|answer_queue| engine.drain(answer_queue));
+        self.tenure.is_over(|| engine.is_drained())
     }
 }
 

@@ -9,17 +9,16 @@ use rgunicorn_core::config::Config;
 use rgunicorn_core::engine::{Engine, EngineConfig};
 use rgunicorn_core::log::AccessLog;
 use rgunicorn_core::scoreboard::Slot;
-use rgunicorn_core::worker::{BootError, Control, Exit, Stop, WorkerContext};
+use rgunicorn_core::worker::{BootError, Exit, WorkerContext};
 
 use crate::boot::{self, Recycling};
 use crate::stand_in;
+use crate::tenure::Tenure;
 
 /// What a worker brings.
 pub(crate) struct Serving {
     pub(crate) engine: Engine,
-    pub(crate) control: Control,
-    pub(crate) slot: Slot,
-    pub(crate) config: Arc<Config>,
+    pub(crate) tenure: Tenure,
     pub(crate) recycling: Recycling,
 }
 
@@ -39,8 +38,7 @@ impl Serving {
             .wake_on(context.control.descriptor())
             .map_err(|error| BootError::Boot(format!("cannot watch for signals: {error}")))?;
         let recycling = Recycling::new(&context);
-        let WorkerContext { config, control, slot, .. } = context;
-        Ok(Serving { engine, control, slot, config, recycling })
+        Ok(Serving { engine, tenure: Tenure::new(context), recycling })
     }
 }
 
@@ -54,22 +52,10 @@ pub(super) struct Turns {
 }
 
 struct WorkerState {
-    control: Control,
+    tenure: Tenure,
     recycling: Recycling,
-    exit: Exit,
-    /// When a graceful stop ends, whatever is still held.
-    leave_by: Option<Instant>,
     /// When the alarm that is set goes off.
     alarm: Option<Instant>,
-}
-
-impl WorkerState {
-    fn end_for(&mut self, exit: Exit) {
-        if self.exit == Exit::Stopped {
-            self.exit = exit;
-        }
-        self.control.request_stop(Stop::Graceful);
-    }
 }
 
 /// When the next turn is due without an event.
@@ -82,9 +68,10 @@ pub(super) struct Next {
 
 impl Turns {
     pub(super) fn new(serving: Serving) -> Self {
-        let Serving { mut engine, control, slot, config, recycling } = serving;
+        let Serving { mut engine, tenure, recycling } = serving;
         let logs_access = engine.access_log().is_some();
-        let worker = WorkerState { control, recycling, exit: Exit::Stopped, leave_by: None, alarm: None };
+        let (slot, config) = (tenure.slot().clone(), Arc::clone(tenure.config()));
+        let worker = WorkerState { tenure, recycling, alarm: None };
         let engine = Arc::new(Mutex::new(engine));
         stand_in::start_where_needed(&engine, &slot, &config);
         Turns { engine, worker: Mutex::new(worker), slot, config, logs_access }
@@ -126,39 +113,17 @@ impl Turns {
         let mut engine = self.engine();
         let mut worker = self.worker();
         self.slot.set_connections(engine.connections());
-        if engine.take_wake() {
-            worker.control.poll();
-            if worker.control.take_reopen()
-                && let Some(access) = engine.access_log()
-            {
-                access.reopen();
-            }
-        }
+        worker.tenure.heed_signals(&mut engine);
         if worker.recycling.must_end(engine.requests()) {
-            worker.end_for(Exit::Recycled);
+            worker.tenure.end_for(Exit::Recycled);
         }
-        if worker.control.stop().is_some() && worker.leave_by.is_none() {
-            let now = Instant::now();
-            worker.leave_by = Some(now.checked_add(self.config.graceful_timeout).unwrap_or(now));
-            // Where the whole server stops, nobody else will answer what waits in the listen queue.
-            engine.drain(self.slot.arbiter_is_stopping());
-            return true;
-        }
-        false
+        worker.tenure.begin_to_leave(|answer_queue| engine.drain(answer_queue))
     }
 
     /// Whether the worker may leave. `tasks` run behind the engine's back.
     pub(super) fn is_done(&self, tasks: usize) -> bool {
         let engine = self.engine();
-        let worker = self.worker();
-        match worker.control.stop() {
-            None => false,
-            Some(Stop::Quick) => true,
-            Some(Stop::Graceful) => {
-                let drained = engine.is_drained() && tasks == 0;
-                drained || worker.leave_by.is_some_and(|by| by <= Instant::now())
-            }
-        }
+        self.worker().tenure.is_over(|| engine.is_drained() && tasks == 0)
     }
 
     /// Ends a turn: says when the next one is due.
@@ -166,7 +131,7 @@ impl Turns {
         let mut engine = self.engine();
         let mut worker = self.worker();
         let at_once = engine.prepare_wait(None) == Some(Duration::ZERO);
-        let due = [engine.next_timer(), worker.leave_by].into_iter().flatten().min();
+        let due = [engine.next_timer(), worker.tenure.leave_by()].into_iter().flatten().min();
         let due = due.filter(|due| worker.alarm.is_none_or(|alarm| *due < alarm));
         if due.is_some() {
             worker.alarm = due;
@@ -186,23 +151,23 @@ impl Turns {
         self.logs_access || engine.has_work() || {
             let worker = self.worker();
             worker.recycling.is_due()
-                || worker.leave_by.is_some()
+                || worker.tenure.is_leaving()
                 || engine.next_timer().is_some_and(|due| worker.alarm.is_none_or(|alarm| due < alarm))
         }
     }
 
     pub(super) fn is_leaving(&self) -> bool {
-        self.worker().leave_by.is_some()
+        self.worker().tenure.is_leaving()
     }
 
     /// The application has asked for its worker's end.
     pub(super) fn exit_with(&self, code: i32) {
-        self.worker().end_for(Exit::Application(code));
+        self.worker().tenure.end_for(Exit::Application(code));
     }
 
     /// How the worker has ended.
     pub(super) fn exit(&self) -> Exit {
-        self.worker().exit
+        self.worker().tenure.exit()
     }
 
     /// The heartbeat.

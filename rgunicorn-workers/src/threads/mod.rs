@@ -8,16 +8,17 @@ mod pool;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rgunicorn_core::app::{AppError, SharedLoader};
 use rgunicorn_core::config::{Config, ConfigError};
 use rgunicorn_core::engine::{Bodies, EngineConfig};
-use rgunicorn_core::worker::{BootError, Exit, Stop, Worker, WorkerClass, WorkerContext, WorkerError};
+use rgunicorn_core::worker::{BootError, Exit, Worker, WorkerClass, WorkerContext, WorkerError};
 
 use crate::boot::{self, Recycling};
 use crate::stand_in;
+use crate::tenure::Tenure;
 use pool::Pool;
 
 /// The class behind `-k threads`.
@@ -57,7 +58,7 @@ impl WorkerClass for Threads {
             .map_err(|error| BootError::Boot(format!("cannot make the thread pool: {error}")))?;
         let pool = Arc::new(pool);
         stand_in::start_where_needed(&pool, &context.slot, &context.config);
-        Ok(Box::new(ThreadsWorker { pool, context, leaving: false, leave_by: None }))
+        Ok(Box::new(ThreadsWorker { pool, tenure: Tenure::new(context) }))
     }
 }
 
@@ -70,40 +71,24 @@ impl std::fmt::Debug for Threads {
 /// A worker with a pool of threads; what the first thread does.
 struct ThreadsWorker {
     pool: Arc<Pool>,
-    context: WorkerContext,
-    /// A graceful stop has begun.
-    leaving: bool,
-    /// When it ends, whatever is still held; none if the clock can't count up to that.
-    leave_by: Option<Instant>,
+    tenure: Tenure,
 }
 
 impl Worker for ThreadsWorker {
     fn run(&mut self) -> Result<Exit, WorkerError> {
         self.pool.start()?;
         loop {
-            self.context.slot.notify();
-            self.context.slot.set_connections(self.pool.connections());
-            self.context.control.poll();
-            if self.context.control.take_reopen() {
+            self.tenure.slot().notify();
+            self.tenure.slot().set_connections(self.pool.connections());
+            if self.tenure.take_signals() {
                 self.pool.reopen_log();
             }
-            if self.pool.wants_to_end() {
-                self.context.control.request_stop(Stop::Graceful);
+            if let Some(exit) = self.pool.exit() {
+                self.tenure.end_for(exit);
             }
-            match self.context.control.stop() {
-                None => {}
-                Some(Stop::Quick) => return Ok(self.pool.end()),
-                Some(Stop::Graceful) => {
-                    let limit = self.context.config.graceful_timeout;
-                    if !std::mem::replace(&mut self.leaving, true) {
-                        // Where the whole server stops, nobody else will answer what waits in the listen queue.
-                        self.pool.drain(self.context.slot.arbiter_is_stopping());
-                        self.leave_by = Instant::now().checked_add(limit);
-                    }
-                    if self.pool.is_drained() || self.leave_by.is_some_and(|by| by <= Instant::now()) {
-                        return Ok(self.pool.end());
-                    }
-                }
+            self.tenure.begin_to_leave(|answer_queue| self.pool.drain(answer_queue));
+            if self.tenure.is_over(|| self.pool.is_drained()) {
+                return Ok(self.pool.end());
             }
             self.wait()?;
         }
@@ -113,11 +98,8 @@ impl Worker for ThreadsWorker {
 impl ThreadsWorker {
     /// Waits for news from the arbiter or from the pool, without Python's lock.
     fn wait(&mut self) -> Result<(), WorkerError> {
-        let timeout = self.context.config.timeout;
-        let heartbeat = (!timeout.is_zero()).then(|| timeout / 2);
-        let leave = self.leave_by.map(|by| by.saturating_duration_since(Instant::now()));
-        let most = [heartbeat, leave].into_iter().flatten().min();
-        let (pool, control) = (&self.pool, &self.context.control);
+        let most = self.tenure.longest_wait();
+        let (pool, control) = (&self.pool, self.tenure.control());
         let mut waited = Ok(());
         let idled = pool.application().while_idle(&mut || {
             waited = wait_for([pool.news(), control.as_fd()], most);

@@ -370,15 +370,15 @@ impl Pool {
         &*self.application
     }
 
-    /// Readable when [`wants_to_end`](Self::wants_to_end) or [`is_drained`](Self::is_drained) may have changed.
+    /// Readable when [`exit`](Self::exit) or [`is_drained`](Self::is_drained) may have changed.
     pub(super) fn news(&self) -> BorrowedFd<'_> {
         self.news.as_fd()
     }
 
-    /// Whether one of the threads has found that the worker must end. Takes in the news.
-    pub(super) fn wants_to_end(&self) -> bool {
+    /// Why the worker must end, if one of the threads has found that it must. Takes in the news.
+    pub(super) fn exit(&self) -> Option<Exit> {
         let _ = self.news.read();
-        self.lock().exit.is_some()
+        self.lock().exit
     }
 
     /// Makes the worker end, for this reason if there is none yet.

@@ -77,7 +77,7 @@ impl Shared {
         hooks: Option<RequestHooks>,
     ) -> PyResult<Self> {
         Ok(Shared {
-            scopes: ScopeBuilder::new(py, &serving.config, state)?,
+            scopes: ScopeBuilder::new(py, serving.tenure.config(), state)?,
             turns: Turns::new(serving),
             application,
             hooks,
