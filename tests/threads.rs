@@ -70,6 +70,50 @@ fn threads_are_started_only_as_they_are_needed() {
 }
 
 #[test]
+fn five_hundred_threads_that_come_back_at_a_time_are_all_answered_again_and_again() {
+    let server = server(500, &[]);
+    let mut clients: Vec<_> = (0..500).map(|_| server.connect()).collect();
+    for _ in 0..5 {
+        for client in &mut clients {
+            client.send("GET /sleep?s=0.01 HTTP/1.1\r\nHost: t\r\n\r\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.response().text(), "slept\n");
+        }
+    }
+}
+
+/// Of threads that wait for CPython's lock each wakes up once a switch interval.
+#[test]
+fn the_switch_interval_grows_with_the_threads_that_run_unless_the_application_has_set_it() {
+    let server = server(400, &[]);
+    let interval = |target| server.connect().get(target).text();
+    let crowd = || -> Vec<_> { (0..300).map(|_| ask(&server, "/sleep?s=3")).collect() };
+    let go = |crowd: Vec<Client>| {
+        crowd.into_iter().for_each(|mut client| assert_eq!(client.response().status, 200))
+    };
+    let threads = |worker: i32| std::fs::read_dir(format!("/proc/{worker}/task")).unwrap().count();
+    let worker = server.wait_for_workers(1)[0];
+
+    assert_eq!(interval("/switch-interval"), "0.005");
+    let first = crowd();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while threads(worker) < 300 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(interval("/switch-interval"), "0.02");
+    go(first);
+    assert_eq!(interval("/switch-interval"), "0.005");
+
+    assert_eq!(interval("/switch-interval?s=0.001"), "0.001");
+    let second = crowd();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(interval("/switch-interval"), "0.001");
+    go(second);
+    assert_eq!(interval("/switch-interval"), "0.001");
+}
+
+#[test]
 fn one_long_stream_holds_up_nobody() {
     let server = server(2, &[]);
     let mut stream = ask(&server, "/stream?n=20&pause=0.1&size=1");

@@ -345,6 +345,13 @@ def thread_local(environ, start_response):
     return text(start_response, str(local.count))
 
 
+def switch_interval(environ, start_response):
+    """CPython's, in seconds; `s` sets it."""
+    if seconds := query(environ, "s", ""):
+        sys.setswitchinterval(float(seconds))
+    return text(start_response, str(round(sys.getswitchinterval(), 6)))
+
+
 def thread_name(environ, start_response):
     with open("/proc/thread-self/comm") as comm:
         return text(start_response, f"{threading.current_thread().name} {comm.read().strip()}")
@@ -439,6 +446,7 @@ ROUTES = {
     "/started-twice": started_twice,
     "/status": status,
     "/stream": stream,
+    "/switch-interval": switch_interval,
     "/text-item": text_item,
     "/thread-local": thread_local,
     "/thread-name": thread_name,

@@ -69,6 +69,12 @@ pub trait Application: Send + Sync {
         life();
     }
 
+    /// Tells how many threads are in the application at a time, roughly, whenever that has changed much: the place to suit to
+    /// it how they share such a lock. Called within [`attach`](Self::attach).
+    fn crowd(&self, threads: usize) {
+        let _ = threads;
+    }
+
     /// Names of variables of the application's that the access log asks for (`%({name}e)`), told once at boot. An
     /// application that has such variables calls [`Response::set_variable`].
     fn want_variables(&mut self, names: &[String]) {

@@ -17,6 +17,11 @@
 //! before that, between two requests; also where all threads are runners, of which some may wait for the lock in the middle
 //! of a request: these would otherwise make each other drop it there, and a request could wait for all of them in turn.
 //! Threads are started when a role is free and nobody sleeps.
+//!
+//! Where many runners come back at a time from what they waited for, the lock is what they wait for next, and CPython's lock
+//! is the slower the more do. How long the standby has waited for it tells: if it was that long, runners that have ended their
+//! requests leave the next ones to it. So no more requests are begun than the lock can bear, however many threads there may be.
+//! What makes a crowd all the same is told to the application.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,11 +59,14 @@ pub(super) struct Pool {
 struct Shared {
     engine: Engine,
     leading: bool,
-    standing_by: bool,
+    /// Since when the standby, if there is one, waits for the application's lock.
+    standing_by: Option<Instant>,
     /// Whether a thread naps that would lead, were there not a runner that does the leader's work by the way.
     napping: bool,
     /// How many take one request after the other.
     running: usize,
+    /// How many the application was last told that there are.
+    crowd: usize,
     /// How many requests were quick, one after the other.
     streak: usize,
     /// Until when the leader waits if nothing happens; none for ever.
@@ -77,12 +85,36 @@ impl Shared {
     /// So many quick requests make it likely that the next one is quick as well.
     const STREAK: usize = 32;
 
+    /// So many runners are no crowd yet.
+    const FEW: usize = 64;
+
+    /// What to tell the application of the number of runners: powers of two, so that it is told seldom.
+    fn new_crowd(&mut self) -> Option<usize> {
+        let crowd = match self.running {
+            more if more > self.crowd => more.next_power_of_two(),
+            fewer if fewer < self.crowd / 4 && self.crowd > Self::FEW => self.crowd / 2,
+            _ => return None,
+        };
+        self.crowd = crowd;
+        Some(crowd)
+    }
+
     /// Whether somebody sends the answers that a runner keeps back, should the application keep the runner: who naps, at
     /// the end of its nap, and who neither runs nor sleeps nor leads, as soon as it stands by and has the application's
     /// lock, or has taken another role.
     fn sends_what_is_held(&self) -> bool {
         let engaged = self.running + usize::from(self.leading) + self.sleeping;
         self.napping || self.coming > 0 || self.threads > engaged
+    }
+
+    /// Whether a runner leaves the next request to somebody else, now that its last one, which may have been slow, has ended.
+    fn runner_leaves(&self, stint: &Stint, slow: bool) -> bool {
+        match self.standing_by {
+            // The lock was kept from the standby by this runner, or by so many others that no more requests should be begun.
+            Some(since) => stint.now.saturating_duration_since(since) > Stint::LONGEST,
+            // Whoever takes the next one asks for the lock after all that want it now, and sees how long that takes.
+            None => self.running > 1 && (stint.is_over() || slow && self.engine.queued() > 0),
+        }
     }
 
     /// Whether a leader had better nap.
@@ -110,9 +142,10 @@ impl Pool {
             shared: Mutex::new(Shared {
                 engine,
                 leading: false,
-                standing_by: false,
+                standing_by: None,
                 napping: false,
                 running: 0,
+                crowd: Shared::FEW,
                 streak: 0,
                 leader_until: None,
                 sleeping: 0,
@@ -155,8 +188,8 @@ impl Pool {
         let mut shared = self.lock();
         shared.coming = shared.coming.saturating_sub(1);
         while !shared.over {
-            if shared.engine.queued() > 0 && !shared.standing_by {
-                shared.standing_by = true;
+            if shared.engine.queued() > 0 && shared.standing_by.is_none() {
+                shared.standing_by = Some(Instant::now());
                 drop(shared);
                 let mut makes_way = false;
                 self.application.attach(&mut || makes_way = self.run());
@@ -231,16 +264,18 @@ impl Pool {
     /// somebody else must have it next, who may be in the middle of a request.
     fn run(self: &Arc<Self>) -> bool {
         let mut shared = self.lock();
-        shared.standing_by = false;
+        shared.standing_by = None;
         shared.running += 1;
+        shared = self.tell_crowd(shared);
         // Those of a runner that has let go of the application's lock, and is slower than it seemed.
         shared.engine.send_held();
         let mut stint = Stint::begin();
         let mut holding = Holding::default();
         let mut makes_way = false;
+        let mut slow = false;
         while !shared.over {
-            if stint.is_over() && (shared.standing_by || shared.running > 1) {
-                makes_way = !shared.standing_by;
+            if shared.runner_leaves(&stint, slow) {
+                makes_way = shared.standing_by.is_none() && !slow;
                 break;
             }
             if shared.engine.queued() == 0 {
@@ -257,6 +292,7 @@ impl Pool {
             let before = stint.now;
             let quick = stint.note_request();
             shared = self.lock();
+            slow = !quick;
             shared.streak = if quick { shared.streak + 1 } else { 0 };
             shared.engine.give_back(exchange);
             holding.given_back(&mut shared.engine, before);
@@ -269,14 +305,23 @@ impl Pool {
         }
         shared.engine.send_held();
         shared.running -= 1;
+        drop(self.tell_crowd(shared));
         makes_way
+    }
+
+    /// With the application's lock, so that what it is told last is true.
+    fn tell_crowd<'a>(&'a self, mut shared: MutexGuard<'a, Shared>) -> MutexGuard<'a, Shared> {
+        let Some(crowd) = shared.new_crowd() else { return shared };
+        drop(shared);
+        self.application.crowd(crowd);
+        self.lock()
     }
 
     /// Before a thread goes into the application: whoever is needed meanwhile must be there.
     fn fill_roles(self: &Arc<Self>, shared: &mut Shared) {
         let needed = match shared.engine.queued() {
             0 => !shared.leading && !shared.napping,
-            _ => !shared.standing_by,
+            _ => shared.standing_by.is_none(),
         };
         if !needed || shared.coming > 0 {
             return;

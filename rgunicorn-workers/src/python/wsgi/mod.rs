@@ -12,6 +12,7 @@
 //! | [`file_wrapper`] | `wsgi.file_wrapper` |
 //! | [`forks`] | processes that applications fork in a request |
 //! | [`context`] | each request's own context variables |
+//! | [`switching`] | CPython's switch interval where many threads wait for its lock |
 //! | [`latin1`] | between bytes and the strings of PEP 3333 |
 //!
 //! A request goes through [`WsgiApplication::call`] from top to bottom.
@@ -28,6 +29,7 @@ mod input;
 pub(super) mod interned;
 mod keys;
 mod latin1;
+mod switching;
 mod upgrade;
 
 #[cfg(test)]
@@ -51,6 +53,7 @@ use self::errors::Errors;
 use self::exchange::{Exchange, Outlet};
 use self::file_wrapper::FileWrapper;
 use self::input::Input;
+use self::switching::Switching;
 use super::debugging::Spew;
 use super::failure;
 use super::server_hooks::{Asked, RequestHooks};
@@ -93,6 +96,7 @@ pub struct WsgiApplication {
     variables: Vec<String>,
     hooks: Option<RequestHooks>,
     spew: Option<Arc<Spew>>,
+    switching: Switching,
 }
 
 impl WsgiApplication {
@@ -109,6 +113,7 @@ impl WsgiApplication {
             variables: Vec::new(),
             hooks: None,
             spew: None,
+            switching: Switching::new(),
         })
     }
 
@@ -223,6 +228,17 @@ impl Application for WsgiApplication {
             }
             let life = SameThread(life);
             py.detach(move || life.run());
+        });
+    }
+
+    fn crowd(&self, threads: usize) {
+        Python::attach(|py| {
+            if let Err(error) = self.switching.suit(py, threads) {
+                tracing::warn!(
+                    "Cannot suit the switch interval to the threads\n{}",
+                    failure::report(py, &error)
+                );
+            }
         });
     }
 
