@@ -16,6 +16,7 @@
 //! | [`siblings`] | what workers know of each other, and the queue of connections that they hand over |
 //! | [`socket`] | listeners: addresses, binding, inheritance |
 //! | [`hooks`] | what a language bridge may do around forks |
+//! | [`sync`] | locking |
 //! | [`sys`] | the one place where the operating system shows through |
 //!
 //! Dependencies point one way: `rgunicorn-cli` → `rgunicorn-workers` → this crate.
@@ -33,6 +34,7 @@ pub mod metrics;
 pub mod scoreboard;
 pub mod siblings;
 pub mod socket;
+pub mod sync;
 pub mod sys;
 pub mod websocket;
 pub mod worker;

@@ -1,10 +1,11 @@
 //! The loop of the one-thread classes: the thread that waits for the engine calls the application as well.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rgunicorn_core::app::{AppError, Application, Loader};
 use rgunicorn_core::engine::{Engine, EngineConfig};
+use rgunicorn_core::sync::lock;
 use rgunicorn_core::worker::{BootError, Control, Exit, Worker, WorkerContext, WorkerError};
 
 use crate::boot::{self, Recycling};
@@ -113,8 +114,4 @@ impl Worker for Inline {
             self.tenure.slot().set_connections(engine.connections());
         }
     }
-}
-
-fn lock(engine: &Mutex<Engine>) -> MutexGuard<'_, Engine> {
-    engine.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,6 +19,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use rgunicorn_core::config::Config;
 use rgunicorn_core::engine::{Engine, Pulse};
 use rgunicorn_core::scoreboard::Slot;
+use rgunicorn_core::sync;
 use rgunicorn_core::sys::signals::Blocked;
 use rgunicorn_core::sys::threads::{others_runnable, processor_time};
 
@@ -46,7 +47,7 @@ impl Post for Mutex<Engine> {
 /// Locks a mutex, if not `patient` only if nobody has it now.
 pub(crate) fn lock<T>(mutex: &Mutex<T>, patient: bool) -> Option<MutexGuard<'_, T>> {
     if patient {
-        return Some(mutex.lock().unwrap_or_else(PoisonError::into_inner));
+        return Some(sync::lock(mutex));
     }
     match mutex.try_lock() {
         Ok(guard) => Some(guard),

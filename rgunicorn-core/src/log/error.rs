@@ -5,8 +5,8 @@
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::os::fd::{IntoRawFd, RawFd};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -17,6 +17,7 @@ use super::statsd::Statsd;
 use super::syslog::Syslog;
 use super::{CRITICAL, host, json};
 use crate::config::LogLevel;
+use crate::sync::lock;
 use crate::sys::clock::Stamp;
 use crate::sys::files;
 
@@ -48,12 +49,12 @@ pub(super) struct Also {
 static ALSO: Mutex<Also> = Mutex::new(Also { json: false, syslog: None, statsd: None });
 
 pub(super) fn also(also: Also) {
-    *ALSO.lock().unwrap_or_else(PoisonError::into_inner) = also;
+    *lock(&ALSO) = also;
 }
 
 /// Tells StatsD something, if the settings want that.
 pub fn with_statsd(tell: impl FnOnce(&mut Statsd)) {
-    if let Some(statsd) = &mut ALSO.lock().unwrap_or_else(PoisonError::into_inner).statsd {
+    if let Some(statsd) = &mut lock(&ALSO).statsd {
         tell(statsd);
         statsd.flush();
     }
@@ -94,7 +95,7 @@ pub fn set_level(level: LogLevel) {
 /// Writes bytes as they are to where the error log goes, as WSGI's `wsgi.errors` wants it; a line end is added if there
 /// is none.
 pub fn raw_line(line: &[u8]) {
-    if ALSO.lock().unwrap_or_else(PoisonError::into_inner).json {
+    if lock(&ALSO).json {
         return put_message(LogLevel::Error, String::from_utf8_lossy(line).trim_end());
     }
     if line.ends_with(b"\n") {
@@ -137,7 +138,7 @@ fn count(level: LogLevel) {
 
 /// Writes a message, in whatever form is wanted, to the file and to syslog.
 fn put_message(level: LogLevel, message: &str) {
-    let also = ALSO.lock().unwrap_or_else(PoisonError::into_inner);
+    let also = lock(&ALSO);
     if let Some(syslog) = &also.syslog {
         syslog.send(level, message);
     }

@@ -28,7 +28,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use thiserror::Error;
 
@@ -38,6 +38,7 @@ pub use error::{descriptor, level, message, raw_line, report_descriptor, set_lev
 pub use format::{AccessRecord, FormatError, LogFormat, RequestLine};
 
 use crate::config::{Config, LogTarget};
+use crate::sync::lock;
 use crate::sys::files;
 use statsd::Statsd;
 use syslog::Syslog;
@@ -110,14 +111,14 @@ pub fn setup(config: &Config) -> Result<(), LogError> {
         syslog: Syslog::open(config, "error").map_err(LogError::Server)?,
         statsd: Statsd::open(config).map_err(LogError::Server)?,
     };
-    let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut files = lock(&FILES);
     set_level(config.loglevel);
     error::also(also);
     error::direct_to(error.as_ref().map_or(files::STDERR, |file| file.file.as_raw_fd()));
     *files = Files { error, access, capture: config.capture_output };
     let captured = files.capture_output();
     drop(files);
-    let has_lines = LINES.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    let has_lines = lock(&LINES).is_some();
     if has_lines {
         open_access_lines(config)?;
     }
@@ -130,13 +131,13 @@ pub fn setup(config: &Config) -> Result<(), LogError> {
 /// A [`LogError`] naming the setting.
 pub fn open_access_lines(config: &Config) -> Result<(), LogError> {
     let log = AccessLog::open_own(config)?;
-    *LINES.lock().unwrap_or_else(PoisonError::into_inner) = log;
+    *lock(&LINES) = log;
     Ok(())
 }
 
 /// Writes a line to the access log, at once: for the host's logger.
 pub fn access_line(line: &str) {
-    if let Some(log) = &mut *LINES.lock().unwrap_or_else(PoisonError::into_inner) {
+    if let Some(log) = &mut *lock(&LINES) {
         log.line(line);
     }
 }
@@ -150,7 +151,7 @@ pub fn reopen() {
 
 /// As [`reopen`], without the files of the host's logger.
 pub fn reopen_files() {
-    let files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    let files = lock(&FILES);
     for file in [&files.error, &files.access].into_iter().flatten() {
         if let Err(error) = file.reopen() {
             tracing::error!("Can't reopen {:?}: {error}", file.path);
@@ -160,7 +161,7 @@ pub fn reopen_files() {
         tracing::error!("Can't capture the output: {error}");
     }
     drop(files);
-    if let Some(log) = &mut *LINES.lock().unwrap_or_else(PoisonError::into_inner) {
+    if let Some(log) = &mut *lock(&LINES) {
         log.reopen();
     }
 }
@@ -215,6 +216,6 @@ fn open(path: &Path, (user, group): (Option<u32>, Option<u32>)) -> io::Result<Fi
 /// The file that [`setup`] opened for the access log, if it is the one that `path` names.
 fn inherited_access(path: &Path) -> Option<LogFile> {
     let path = std::path::absolute(path).ok()?;
-    let files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    let files = lock(&FILES);
     files.access.as_ref().filter(|file| file.path == path)?.try_clone().ok()
 }

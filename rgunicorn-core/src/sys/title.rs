@@ -4,8 +4,10 @@
 //! into the environment behind them. So arguments and environment are moved elsewhere, once, and their place is ours.
 
 use std::ffi::{CStr, c_char, c_int};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use crate::sync::lock;
 
 static ARGC: AtomicUsize = AtomicUsize::new(0);
 static ARGV: AtomicPtr<*mut c_char> = AtomicPtr::new(std::ptr::null_mut());
@@ -34,7 +36,7 @@ static TITLE: Mutex<String> = Mutex::new(String::new());
 ///
 /// To be called where no other thread runs. `std::env::args` and the environment keep their values.
 pub(crate) fn set(title: &str) {
-    let mut kept = TITLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kept = lock(&TITLE);
     title.clone_into(&mut kept);
     show(title);
 }
@@ -42,7 +44,7 @@ pub(crate) fn set(title: &str) {
 /// Puts a state behind the title that was set, in place of another; nothing for an ordinary one. Does nothing in a process
 /// whose title was never set.
 pub(crate) fn state(state: &str) {
-    let title = TITLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let title = lock(&TITLE);
     match (title.as_str(), state) {
         ("", _) => {}
         (title, "") => show(title),

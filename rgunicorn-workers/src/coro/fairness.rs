@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use super::interposed::real;
 use super::runtime::Runtime;
+use rgunicorn_core::sync::lock;
 
 /// How often is looked. A coroutine that has run this long lets all others go first the next time.
 pub(super) const INTERVAL: Duration = Duration::from_millis(5);
@@ -70,7 +71,7 @@ impl Lag {
     /// With the lock, after `waited` for it. The one who had it has just let go of it: it is still where it was.
     fn report(&self, waited: Duration, place: Option<(String, String)>) {
         let Some((place, all)) = place else { return };
-        if self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(place) {
+        if lock(&self.seen).insert(place) {
             let waited = waited.as_millis();
             tracing::warn!(
                 "A request has kept all others waiting for {waited} ms without letting go of the lock; it was here (said once \

@@ -7,13 +7,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rgunicorn_core::app::{AppError, Application, Request, Response};
 use rgunicorn_core::config::Config;
 use rgunicorn_core::engine::Engine;
 use rgunicorn_core::scoreboard::Slot;
+use rgunicorn_core::sync::lock;
 use rgunicorn_core::worker::{Control, Exit};
 
 use super::most_at_once;
@@ -69,7 +70,7 @@ impl Runners {
 
     /// The engine, not to be kept while anything is waited for or the application has its turn.
     pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.engine)
     }
 
     pub(super) fn application(&self) -> &dyn Application {

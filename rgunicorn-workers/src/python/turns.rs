@@ -2,13 +2,14 @@
 //! hubs of greenlets have in common.
 
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rgunicorn_core::config::Config;
 use rgunicorn_core::engine::{Engine, EngineConfig};
 use rgunicorn_core::log::AccessLog;
 use rgunicorn_core::scoreboard::Slot;
+use rgunicorn_core::sync::lock;
 use rgunicorn_core::worker::{BootError, Exit, WorkerContext};
 
 use crate::boot::{self, Recycling};
@@ -78,11 +79,11 @@ impl Turns {
     }
 
     pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.engine)
     }
 
     fn worker(&self) -> MutexGuard<'_, WorkerState> {
-        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.worker)
     }
 
     pub(super) fn config(&self) -> &Config {

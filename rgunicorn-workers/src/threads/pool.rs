@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use rgunicorn_core::app::Application;
 use rgunicorn_core::engine::Engine;
+use rgunicorn_core::sync::lock;
 use rgunicorn_core::worker::Exit;
 
 use crate::boot::Recycling;
@@ -180,7 +181,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared)
     }
 
     /// The life of a thread, from one role to the next. Without the application's lock.

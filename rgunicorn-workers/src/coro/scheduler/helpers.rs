@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::{Coroutine, Message};
+use rgunicorn_core::sync::lock;
 
 /// What a thread is to do, and whether that [may last](run_lasting).
 struct Work {
@@ -62,7 +63,7 @@ fn run_as<T: Send + 'static>(
     let job = Box::new(move || {
         let value = work();
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
-        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some((value, errno));
+        *lock(&place) = Some((value, errno));
         remote.send(Message::Wake(token));
     });
     let handed = hand_out(Work { lasting, job });
@@ -73,7 +74,7 @@ fn run_as<T: Send + 'static>(
         }
         coroutine.wait(token, None);
         // Whoever else wakes it: what the other thread works with is ours to keep until it is done.
-        let taken = result.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = lock(&result).take();
         if taken.is_some() {
             break taken;
         }
@@ -84,7 +85,7 @@ fn run_as<T: Send + 'static>(
 }
 
 fn hand_out(work: Work) -> bool {
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut shared = lock(&SHARED);
     let more = work.lasting || shared.threads - shared.lasting < MOST;
     if shared.idle <= shared.work.len() && more {
         // Signals are the first thread's; a thread begins with the mask of the one that starts it.
@@ -106,13 +107,13 @@ fn hand_out(work: Work) -> bool {
 }
 
 fn live() {
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut shared = lock(&SHARED);
     loop {
         if let Some(work) = shared.work.pop_front() {
             shared.lasting += usize::from(work.lasting);
             drop(shared);
             (work.job)();
-            shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+            shared = lock(&SHARED);
             shared.lasting -= usize::from(work.lasting);
             continue;
         }

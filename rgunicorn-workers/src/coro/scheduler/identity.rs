@@ -1,9 +1,10 @@
 //! Coroutines as threads: which identities are theirs, and which thread they all run on.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::coro::interposed::real;
+use rgunicorn_core::sync::lock;
 
 struct Identities {
     coroutines: HashSet<usize>,
@@ -13,7 +14,7 @@ struct Identities {
 static IDENTITIES: Mutex<Option<Identities>> = Mutex::new(None);
 
 fn identities() -> MutexGuard<'static, Option<Identities>> {
-    IDENTITIES.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&IDENTITIES)
 }
 
 /// This thread is the one.

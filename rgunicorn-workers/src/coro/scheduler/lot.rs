@@ -6,11 +6,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use super::remote::{self, Message};
 use super::{Coroutine, Token, Wake, here};
+use rgunicorn_core::sync::lock;
 
 /// How many coroutines wait in all queues.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
@@ -27,7 +28,7 @@ fn queues() -> Queues {
         let cooperative = coroutine.cooperative.replace(false);
         (std::ptr::from_ref(coroutine), cooperative)
     });
-    Queues { queues: QUEUES.lock().unwrap_or_else(PoisonError::into_inner), coroutine }
+    Queues { queues: lock(&QUEUES), coroutine }
 }
 
 impl Queues {

@@ -3,10 +3,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::Token;
 use crate::coro::interposed::real;
+use rgunicorn_core::sync::lock;
 
 /// What another thread has to say.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +44,7 @@ impl Remote {
 
     /// Sends a message. For any thread but the one that it is for.
     pub(crate) fn send(&self, message: Message) {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        lock(&self.messages).push(message);
         if !self.told.swap(true, Ordering::SeqCst) {
             let one = 1_u64;
             // It can't be full: it is written once for each time that it is read.
@@ -55,7 +56,7 @@ impl Remote {
     pub(super) fn take(&self) -> Vec<Message> {
         real::read(self.event.as_raw_fd(), &mut [0; 8]);
         self.told.store(false, Ordering::SeqCst);
-        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.messages))
     }
 }
 

@@ -4,10 +4,11 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::ptr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::coro::interposed::real;
+use rgunicorn_core::sync::lock;
 
 /// A key of a library's.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +25,7 @@ static CHANGES: AtomicUsize = AtomicUsize::new(0);
 
 /// A library has made a key.
 pub(crate) fn made(key: libc::pthread_key_t) {
-    let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut keys = lock(&KEYS);
     let serial = CHANGES.fetch_add(1, Ordering::Release) + 1;
     let new = Key { key: Some(key), serial };
     match keys.iter_mut().find(|old| old.key.is_none()) {
@@ -35,7 +36,7 @@ pub(crate) fn made(key: libc::pthread_key_t) {
 
 /// It is about to delete it.
 pub(crate) fn deleting(key: libc::pthread_key_t) {
-    let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut keys = lock(&KEYS);
     if let Some(known) = keys.iter_mut().find(|known| known.key == Some(key)) {
         known.key = None;
         CHANGES.fetch_add(1, Ordering::Release);
@@ -60,7 +61,7 @@ impl ThreadKeys {
         let changes = CHANGES.load(Ordering::Acquire);
         if changes != self.changes.get() {
             self.changes.set(changes);
-            self.keys.borrow_mut().clone_from(&KEYS.lock().unwrap_or_else(PoisonError::into_inner));
+            self.keys.borrow_mut().clone_from(&lock(&KEYS));
         }
     }
 

@@ -4,10 +4,11 @@
 //! moved away while it waits, ours on it included: no reference to it is kept elsewhere, and no lock is held, while Python
 //! code runs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use pyo3::prelude::*;
 use rgunicorn_core::engine::Exchange;
+use rgunicorn_core::sync::lock;
 use rgunicorn_core::worker::{BootError, Exit, WorkerError};
 
 use super::turns::{Serving, Turns};
@@ -89,11 +90,11 @@ impl Server {
 
     /// Takes an exchange back; whether that leaves something to do that no event tells of.
     fn give_back(&self, lent: &Lent) -> bool {
-        let exit = lent.exit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let exit = lock(&lent.exit).take();
         if let Some(code) = exit {
             self.turns.exit_with(code);
         }
-        let exchange = lent.exchange.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let exchange = lock(&lent.exchange).take();
         let mut engine = self.turns.engine();
         if let Some(exchange) = exchange {
             engine.give_back(exchange);
@@ -146,13 +147,13 @@ impl Lent {
     /// Calls the application, or pulls on with its response; whether that was all for it.
     fn advance(&self) -> bool {
         // Taken out, as another greenlet must not find it locked.
-        let taken = self.exchange.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = lock(&self.exchange).take();
         let Some(mut exchange) = taken else { return true };
         if let Err(code) = exchange.advance(&*self.application as &dyn Application) {
-            *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(code);
+            *lock(&self.exit) = Some(code);
         }
         let done = !exchange.comes_again();
-        *self.exchange.lock().unwrap_or_else(PoisonError::into_inner) = Some(exchange);
+        *lock(&self.exchange) = Some(exchange);
         done
     }
 }

@@ -4,12 +4,13 @@
 //! Signals are the worker's own, by Python's `signal`, from the moment that it runs.
 
 use std::os::fd::{IntoRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use rgunicorn_core::config::{Config, SETTINGS};
 use rgunicorn_core::scoreboard::Slot;
+use rgunicorn_core::sync::lock;
 use rgunicorn_core::worker::{BootError, Control, Exit, WorkerContext, WorkerError};
 
 use super::{WsgiLoader, failure, load, package};
@@ -127,7 +128,7 @@ struct State {
 
 impl Server {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Whether the worker was ready to serve, and what became of the application.

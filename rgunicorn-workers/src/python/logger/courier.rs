@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use pyo3::prelude::*;
 use rgunicorn_core::config::LogLevel;
 use rgunicorn_core::log::AccessRecord;
+use rgunicorn_core::sync::lock;
 
 use super::Shared;
 use crate::python::interpreter;
@@ -134,8 +135,4 @@ fn bring(shared: &Shared, items: &Mutex<Receiver<Item>>) {
             shared.deliver(py, &item);
         }
     });
-}
-
-fn lock(items: &Mutex<Receiver<Item>>) -> MutexGuard<'_, Receiver<Item>> {
-    items.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,7 +13,7 @@ mod courier;
 pub(super) mod raised;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -21,6 +21,7 @@ use pyo3::types::PyList;
 use rgunicorn_core::config::LogLevel;
 use rgunicorn_core::log::host::{HostLogger, within};
 use rgunicorn_core::log::{self, AccessRecord};
+use rgunicorn_core::sync::lock;
 
 use self::courier::{Courier, Item, Unseen};
 use super::wsgi::latin1;
@@ -118,7 +119,7 @@ impl PythonLogger {
 
 impl Shared {
     fn courier(&self) -> std::sync::MutexGuard<'_, Option<Courier>> {
-        self.courier.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.courier)
     }
 
     /// Hands it to the courier; gives it back where there is none.

@@ -3,10 +3,11 @@
 //! The server passes a report on, as text; here the report finds its exception again.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
+use rgunicorn_core::sync::lock;
 
 /// How many are kept: an exception holds all that its frames hold.
 const MOST: usize = 16;
@@ -19,7 +20,7 @@ pub(crate) fn want(wanted: bool) {
     WANTED.store(wanted, Ordering::Relaxed);
     let dropped = match wanted {
         true => VecDeque::new(),
-        false => std::mem::take(&mut *RAISED.lock().unwrap_or_else(PoisonError::into_inner)),
+        false => std::mem::take(&mut *lock(&RAISED)),
     };
     // Not under the lock: it may run Python code.
     drop(dropped);
@@ -29,7 +30,7 @@ pub(crate) fn want(wanted: bool) {
 pub(crate) fn keep(py: Python<'_>, report: &str, error: &PyErr) {
     if WANTED.load(Ordering::Relaxed) {
         let kept = (report.to_owned(), error.clone_ref(py));
-        let mut raised = RAISED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut raised = lock(&RAISED);
         let oldest = if raised.len() >= MOST { raised.pop_front() } else { None };
         raised.push_back(kept);
         drop(raised);
@@ -40,7 +41,7 @@ pub(crate) fn keep(py: Python<'_>, report: &str, error: &PyErr) {
 
 /// What a message says before the report of an exception, and that exception.
 pub(super) fn of(message: &str) -> Option<(&str, PyErr)> {
-    let mut raised = RAISED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut raised = lock(&RAISED);
     let before = |report: &str| message.strip_suffix(report)?.strip_suffix('\n');
     let place = raised.iter().position(|(report, _)| before(report).is_some())?;
     let (report, error) = raised.remove(place)?;

@@ -13,7 +13,7 @@ mod requests;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
@@ -22,6 +22,7 @@ use rgunicorn_core::config::{Config, PythonLocation, python_location};
 use rgunicorn_core::hooks::{self, HookError};
 use rgunicorn_core::log::{self, host};
 use rgunicorn_core::socket::Listener;
+use rgunicorn_core::sync::lock;
 use rgunicorn_core::worker::BootError;
 
 pub(crate) use requests::{Asked, RequestHooks};
@@ -314,8 +315,4 @@ fn problem(py: Python<'_>, error: &PyErr) -> String {
         Ok(reason) if !error.is_instance_of::<pyo3::exceptions::PyException>(py) => reason.to_string(),
         _ => failure::problem(py, error),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,12 +1,13 @@
 //! `wsgi.input`: the body of a request, as a binary file object that can only be read.
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use pyo3::exceptions::{PyBufferError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice};
 use rgunicorn_core::app::{Body, Request};
+use rgunicorn_core::sync::lock;
 
 use crate::python::interpreter::detached;
 
@@ -110,7 +111,7 @@ impl Input {
     }
 
     fn reader(&self) -> MutexGuard<'_, Reader> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.reader)
     }
 
     /// The next line of at most `limit` bytes, with its line feed; empty at the end.
