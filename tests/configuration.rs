@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
-use rgunicorn_harness::{Builder, Server, application, examples, on_every_class};
+use rgunicorn_harness::{Builder, Server, application, assert_has, examples, on_every_class};
 
 fn build() -> Builder {
     Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
@@ -75,9 +75,7 @@ fn toml_works_and_complains_with_file_and_line() {
     let file = directory(&[("bad.toml", "workers = 2\n\ntimeuot = 3\n")]);
     let (status, _, error) = build().directory(file.path()).args(["-c", "bad.toml", "promises:app"]).run();
     assert_eq!(status, Some(1), "{error}");
-    for part in ["bad.toml:3", "timeuot", "timeout"] {
-        assert!(error.contains(part), "{part} is missing in {error}");
-    }
+    assert_has(&error, ["bad.toml:3", "timeuot", "timeout"]);
 }
 
 #[test]

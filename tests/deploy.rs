@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rgunicorn_harness::{Client, Server, python, repository};
+use rgunicorn_harness::{Client, Server, assert_has, python, repository};
 
 fn shipped(name: &str) -> String {
     std::fs::read_to_string(repository().join("examples/deploy").join(name)).unwrap()
@@ -258,9 +258,7 @@ fn nginx_says_who_the_client_is_and_passes_websockets() {
     let server = server(&advised("nginx.conf"), "promises:app");
     let proxy = nginx(&server);
     let environ = proxy.get("/environ").text();
-    for part in ["\"HTTP_X_FORWARDED_FOR\": \"127.0.0.1\"", "\"wsgi.url_scheme\": \"http\""] {
-        assert!(environ.contains(part), "{part} is not in {environ}");
-    }
+    assert_has(&environ, ["\"HTTP_X_FORWARDED_FOR\": \"127.0.0.1\"", "\"wsgi.url_scheme\": \"http\""]);
     let mut arguments = advised("nginx.conf");
     let at = arguments.iter().position(|word| word == "-k").unwrap();
     arguments[at + 1] = "coro".to_string();
@@ -277,9 +275,7 @@ fn no_reload_loses_a_request_through_haproxy_which_says_who_the_client_is() {
     let server = server(&advised("haproxy.cfg"), "promises:app");
     let proxy = haproxy(&server);
     let environ = proxy.get("/environ").text();
-    for part in ["\"PROXY_PROTOCOL\": \"TCP4\"", &format!("\"PROXY_PORT\": \"{}\"", proxy.port)] {
-        assert!(environ.contains(part), "{part} is not in {environ}");
-    }
+    assert_has(&environ, ["\"PROXY_PROTOCOL\": \"TCP4\"", &format!("\"PROXY_PORT\": \"{}\"", proxy.port)]);
     let (good, bad) = reload_under_load(&server, proxy.port);
     assert!(bad.is_empty() && good > 100, "{good} good, {} bad: {:?}", bad.len(), bad.first());
 }
@@ -291,9 +287,7 @@ fn no_reload_loses_a_request_through_caddy_which_looks_at_our_health() {
     let proxy = caddy(&server);
     assert_eq!(proxy.get("/static/a.css").text(), "body { color: red }\n");
     let environ = proxy.get("/environ").text();
-    for part in ["\"HTTP_X_FORWARDED_FOR\": \"127.0.0.1\"", "\"HTTP_X_FORWARDED_PROTO\": \"http\""] {
-        assert!(environ.contains(part), "{part} is not in {environ}");
-    }
+    assert_has(&environ, ["\"HTTP_X_FORWARDED_FOR\": \"127.0.0.1\"", "\"HTTP_X_FORWARDED_PROTO\": \"http\""]);
     // A first look at the health was at the start; the next comes after 5 s.
     let (good, bad) = reload_under_load(&server, proxy.port);
     assert!(bad.is_empty() && good > 100, "{good} good, {} bad: {:?}", bad.len(), bad.first());

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rgunicorn_core::config::{SETTINGS, Status};
-use rgunicorn_harness::{Server, on_wsgi_classes, python, repository};
+use rgunicorn_harness::{Server, assert_has, on_wsgi_classes, python, repository};
 
 /// What each process wrote down, in the order in which they first did; the arbiter is the first.
 type Transcript = Vec<Vec<String>>;
@@ -215,9 +215,7 @@ fn a_hanging_worker_calls_worker_abort() {
             .map(|hook| lines.iter().position(|line| line.starts_with(&format!("{{\"hook\": \"{hook}\""))));
         assert!(hooks[0].is_some() && hooks.is_sorted(), "{class}: {lines:#?}\n{}", server.log());
         let log = server.log();
-        for part in ["WORKER TIMEOUT", "hooked.py", "exited with code 1"] {
-            assert!(log.contains(part), "{class}: no {part} in {log}");
-        }
+        assert_has(&log, ["WORKER TIMEOUT", "hooked.py", "exited with code 1"]);
         let (status, _) = server.end(Signal::SIGTERM);
         assert_eq!(status, Some(0));
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rgunicorn_harness::{Builder, Client, Server, gunicorn, on_every_class, python, repository};
+use rgunicorn_harness::{Builder, Client, Server, assert_has, gunicorn, on_every_class, python, repository};
 use serde_json::Value;
 
 fn build() -> Builder {
@@ -255,24 +255,25 @@ fn a_file_a_dictionary_and_json_configure_logging() {
         }
         assert_eq!(child.stop(), Some(0));
         let (before, access) = (read(place, "errors.log.1"), read(place, "access.log.1"));
-        for part in [
-            "marked gunicorn.error DEBUG Current configuration:",
-            "marked gunicorn.error INFO Booting worker with pid: ",
-            "marked gunicorn.error DEBUG GET /lines\n",
-            "marked gunicorn.error ERROR Error handling request GET /fail-early\nTraceback ",
-            "marked gunicorn.error WARNING Invalid request from ip=127.0.0.1: ",
-        ] {
-            assert!(before.contains(part), "{part} is missing in {before}");
-        }
+        assert_has(
+            &before,
+            [
+                "marked gunicorn.error DEBUG Current configuration:",
+                "marked gunicorn.error INFO Booting worker with pid: ",
+                "marked gunicorn.error DEBUG GET /lines\n",
+                "marked gunicorn.error ERROR Error handling request GET /fail-early\nTraceback ",
+                "marked gunicorn.error WARNING Invalid request from ip=127.0.0.1: ",
+            ],
+        );
         // The worker may have been a moment late with the new file.
         let lines: Vec<&str> = access.lines().filter(|line| !line.contains("GET /hits")).collect();
         assert_eq!(lines.len(), 3, "{access}");
         assert!(lines[0].starts_with("marked gunicorn.access INFO 127.0.0.1 - - ["), "{access}");
         assert!(lines[0].contains("\"GET /lines?of=text HTTP/1.1\" 200 4 "), "{access}");
-        for part in ["INFO Handling signal: term", "INFO Worker exiting (pid: ", "INFO Shutting down: Master"]
-        {
-            assert!(log().contains(part), "{part} is missing in {}", log());
-        }
+        assert_has(
+            &log(),
+            ["INFO Handling signal: term", "INFO Worker exiting (pid: ", "INFO Shutting down: Master"],
+        );
     }
 }
 
@@ -324,9 +325,7 @@ fn what_a_handler_holds_back_is_written_in_the_end() {
     stream.read_to_end(&mut Vec::new()).unwrap();
     assert_eq!(child.stop(), Some(0));
     let log = read(directory.path(), "log");
-    for part in ["Starting rgunicorn", "Worker exiting (pid: ", "Shutting down: Master"] {
-        assert!(log.contains(part), "{part} is missing in {log}");
-    }
+    assert_has(&log, ["Starting rgunicorn", "Worker exiting (pid: ", "Shutting down: Master"]);
 }
 
 #[test]
@@ -353,14 +352,15 @@ fn a_logger_that_fails_harms_nobody() {
     assert_eq!(server.wait().code(), Some(0));
     let log = server.log();
     // The messages are in the server's own log; why, once a process.
-    for part in [
-        "[INFO] Starting rgunicorn",
-        "[INFO] Booting worker",
-        "[INFO] Shutting down: Master",
-        "ValueError: no disk",
-    ] {
-        assert!(log.contains(part), "{part} is missing in {log}");
-    }
+    assert_has(
+        &log,
+        [
+            "[INFO] Starting rgunicorn",
+            "[INFO] Booting worker",
+            "[INFO] Shutting down: Master",
+            "ValueError: no disk",
+        ],
+    );
     assert!(log.matches("Error in the logger, said once").count() <= 4, "{log}");
 }
 
@@ -692,14 +692,15 @@ fn a_program_that_takes_over_all_loggers() {
         server.signal(Signal::SIGTERM);
         assert_eq!(server.wait().code(), Some(0));
         let log = server.log();
-        for part in [
-            "taken gunicorn.error INFO Booting worker with pid: ",
-            "taken gunicorn.access INFO 127.0.0.1 - - [",
-            "taken gunicorn.error ERROR Error handling request GET /fail-early True",
-            "taken gunicorn.error INFO Shutting down: Master False",
-        ] {
-            assert!(log.contains(part), "{part} is missing in {log}");
-        }
+        assert_has(
+            &log,
+            [
+                "taken gunicorn.error INFO Booting worker with pid: ",
+                "taken gunicorn.access INFO 127.0.0.1 - - [",
+                "taken gunicorn.error ERROR Error handling request GET /fail-early True",
+                "taken gunicorn.error INFO Shutting down: Master False",
+            ],
+        );
         assert!(log.lines().all(|line| line.starts_with("taken ")), "{log}");
     }
 }

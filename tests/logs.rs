@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use nix::sys::signal::Signal;
-use rgunicorn_harness::{Server, on_every_class};
+use rgunicorn_harness::{Server, assert_has, on_every_class};
 
 fn build(class: &str) -> rgunicorn_harness::Builder {
     Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-k", class, "promises:raw"])
@@ -16,13 +16,11 @@ on_every_class! {
         server.wait_for_log(&format!("[{worker}] [INFO] Booting worker with pid: {worker}"));
         let log = server.log();
         let arbiter = server.pid();
-        for part in [
+        assert_has(&log, [
             format!("[{arbiter}] [INFO] Starting rgunicorn {}", env!("CARGO_PKG_VERSION")),
             format!("[{arbiter}] [INFO] Listening at: http://127.0.0.1:{} ({arbiter})", server.port()),
             format!("[{arbiter}] [INFO] Using worker: {class}"),
-        ] {
-            assert!(log.contains(&part), "{part} is missing in {log}");
-        }
+        ]);
         // [2026-11-23 12:00:00 +0000]
         let stamp = &log[..27];
         assert!(stamp.starts_with("[20") && stamp.ends_with(']') && stamp.as_bytes()[11] == b' ', "{stamp}");
@@ -72,9 +70,7 @@ on_every_class! {
         server.connect().get("/lines?of=text");
         server.wait_for_log("[DEBUG] GET /lines\n");
         let log = server.log();
-        for part in ["[DEBUG] Current configuration:\n  access_log_format ", "\n  workers ", "\n  timeout "] {
-            assert!(log.contains(part), "{part:?} is missing in {log}");
-        }
+        assert_has(&log, ["[DEBUG] Current configuration:\n  access_log_format ", "\n  workers ", "\n  timeout "]);
     }
 
     fn no_line_is_lost_at_exit(class: &str) {

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rgunicorn_harness::{Server, on_every_class};
+use rgunicorn_harness::{Server, assert_has, on_every_class};
 
 fn build(class: &str) -> rgunicorn_harness::Builder {
     Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-k", class, "promises:raw"])
@@ -37,9 +37,7 @@ on_every_class! {
         let mut server = build(class).no_bind().args(["--umask", "0o117", "-b", &bind]).start();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         let answer = ask_unix(UnixStream::connect(&path).unwrap());
-        for part in ["HTTP/1.1 200 OK", "\"SERVER_NAME\": \"named\"", "\"SERVER_PORT\": \"81\"", "\"REMOTE_ADDR\": \"\""] {
-            assert!(answer.contains(part), "{part} is missing in {answer}");
-        }
+        assert_has(&answer, ["HTTP/1.1 200 OK", "\"SERVER_NAME\": \"named\"", "\"SERVER_PORT\": \"81\"", "\"REMOTE_ADDR\": \"\""]);
         server.signal(Signal::SIGTERM);
         server.wait();
         assert!(!path.exists());

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
-use rgunicorn_harness::{Server, on_every_class};
+use rgunicorn_harness::{Server, assert_has, on_every_class};
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(arguments).run()
@@ -19,9 +19,7 @@ fn no_application_is_a_usage_error() {
 fn an_unknown_class_lists_the_known_ones() {
     let (status, _, error) = run(&["-k", "evnet", "promises:app"]);
     assert_eq!(status, Some(1), "{error}");
-    for part in ["evnet", "event", "sync"] {
-        assert!(error.contains(part), "{part} is missing in {error}");
-    }
+    assert_has(&error, ["evnet", "event", "sync"]);
 }
 
 #[test]
@@ -55,9 +53,7 @@ fn version_and_help_are_there() {
     assert!(output.contains(env!("CARGO_PKG_VERSION")), "{output}");
     let (status, output, _) = run(&["--help"]);
     assert_eq!(status, Some(0));
-    for part in ["--worker-class", "--bind", "--max-requests-jitter", "--client-header-timeout"] {
-        assert!(output.contains(part), "{part} is missing in {output}");
-    }
+    assert_has(&output, ["--worker-class", "--bind", "--max-requests-jitter", "--client-header-timeout"]);
 }
 
 on_every_class! {

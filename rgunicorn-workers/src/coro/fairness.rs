@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use rgunicorn_core::sync::lock;
 
 use super::interposed::real;
 use super::runtime::Runtime;
-use rgunicorn_core::sync::lock;
 
 /// How often is looked. A coroutine that has run this long lets all others go first the next time.
 pub(super) const INTERVAL: Duration = Duration::from_millis(5);

@@ -14,6 +14,15 @@ pub use load::{Counts, Load};
 pub use server::{Builder, Server, examples, gunicorn, python, repository};
 pub use services::services;
 
+/// Fails unless all of `parts` are in the text, in any order.
+#[track_caller]
+pub fn assert_has(text: &str, parts: impl IntoIterator<Item = impl AsRef<str>>) {
+    for part in parts {
+        let part = part.as_ref();
+        assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+    }
+}
+
 /// The text of a module with an application, for any class, that answers with the value of a Python expression.
 pub fn application(answer: &str) -> String {
     format!(

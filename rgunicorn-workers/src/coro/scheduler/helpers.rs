@@ -6,9 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, SigmaskHow};
+use rgunicorn_core::sync::lock;
 
 use super::{Coroutine, Message};
-use rgunicorn_core::sync::lock;
 
 /// What a thread is to do, and whether that [may last](run_lasting).
 struct Work {

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard};
 
-use crate::coro::interposed::real;
 use rgunicorn_core::sync::lock;
+
+use crate::coro::interposed::real;
 
 struct Identities {
     coroutines: HashSet<usize>,

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
+use rgunicorn_core::sync::lock;
+
 use super::remote::{self, Message};
 use super::{Coroutine, Token, Wake, here};
-use rgunicorn_core::sync::lock;
 
 /// How many coroutines wait in all queues.
 static WAITING: AtomicUsize = AtomicUsize::new(0);

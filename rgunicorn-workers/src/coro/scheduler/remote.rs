@@ -5,9 +5,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex};
 
+use rgunicorn_core::sync::lock;
+
 use super::Token;
 use crate::coro::interposed::real;
-use rgunicorn_core::sync::lock;
 
 /// What another thread has to say.
 #[derive(Debug, Clone, Copy)]

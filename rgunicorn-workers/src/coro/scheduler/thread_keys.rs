@@ -7,8 +7,9 @@ use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::coro::interposed::real;
 use rgunicorn_core::sync::lock;
+
+use crate::coro::interposed::real;
 
 /// A key of a library's.
 #[derive(Debug, Clone, Copy)]
