@@ -25,8 +25,8 @@ use rgunicorn_core::sys::threads::{others_runnable, processor_time};
 
 /// How often a stand-in looks.
 const TICK: Duration = Duration::from_millis(4);
-/// So much time of a processor is no lack of one.
-const COMPUTED: Duration = Duration::from_millis(3);
+/// So much time of a processor is no lack of one, and more than an event loop takes to answer all that came at once.
+const COMPUTED: Duration = Duration::from_millis(8);
 /// After so many ticks in which nothing happened it sleeps.
 const QUIET: u32 = 32;
 

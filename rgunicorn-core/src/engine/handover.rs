@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_millis(2);
 /// How often it looks before it takes some all the same. A worker that has no processor for a moment should still get its
 /// share; one whose application keeps it is found out by about then, and counts no more.
 const LOOKS: u8 = 4;
-/// How many it takes then at a time.
+/// How many it takes then at a time, and of those whose clients wait: the next worker to look may hold less.
 const FEW: usize = 4;
 
 /// An engine's part in the queue.
@@ -163,7 +163,8 @@ impl Engine {
             return;
         }
         handover.pending = true;
-        let mut few = if looks_again && handover.left >= LOOKS { FEW } else { 0 };
+        let takes_surplus = looks_again && handover.left >= LOOKS;
+        let mut few = FEW;
         for _ in 0..BATCH {
             let busy = self.config.accept == Accept::WhileIdle && !self.ready.is_empty();
             if busy || self.places.len() >= self.config.worker_connections {
@@ -171,15 +172,18 @@ impl Engine {
             }
             let has_room = self.share().is_none_or(|share| self.places.len() < share.most());
             let Some(handover) = &mut self.handover else { return };
-            if !has_room && few == 0 && handover.siblings.next_reason() == Some(Reason::Surplus) {
-                handover.pending = false;
-                if handover.left_until.is_none() {
-                    handover.left_until = Some(now + PATIENCE);
-                    handover.left = handover.left.saturating_add(1);
+            if !has_room {
+                let leaves = !takes_surplus && handover.siblings.next_reason() == Some(Reason::Surplus);
+                if leaves || few == 0 {
+                    handover.pending = false;
+                    if handover.left_until.is_none() {
+                        handover.left_until = Some(now + PATIENCE);
+                        handover.left = handover.left.saturating_add(1);
+                    }
+                    return;
                 }
-                return;
+                few -= 1;
             }
-            few = few.saturating_sub(1);
             match handover.siblings.take_over(&mut handover.buffer) {
                 Ok(Some((parcel, descriptor))) => self.adopt(parcel, descriptor),
                 Ok(None) => {
