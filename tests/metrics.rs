@@ -295,6 +295,8 @@ fn an_address_that_is_taken_stops_the_start() {
 #[test]
 fn the_dashboard_asks_for_metrics_that_there_are() {
     let server = build("event").start();
+    // Some are of a worker.
+    server.wait_for_log("is ready");
     let text = ask(desk(&server), "/metrics").text();
     let file = rgunicorn_harness::examples().join("deploy/grafana-dashboard.json");
     let dashboard = std::fs::read_to_string(file).unwrap();
