@@ -234,8 +234,12 @@ fn who_keeps_the_lock_for_long_is_named_once() {
         assert_eq!(holding.response().text(), "\"held\"");
     }
     let log = server.log();
-    assert_eq!(log.matches("A request has kept all others waiting for ").count(), 1, "{log}");
-    assert!(log.contains("GET /holding\n  File ") && log.contains("PyDLL(None).usleep(900_000)"), "{log}");
+    assert!(
+        log.contains("A request has kept all others waiting for ") && log.contains("GET /holding\n  File "),
+        "{log}"
+    );
+    // On a busy machine it may also be seen a line later, once.
+    assert_eq!(log.matches("PyDLL(None).usleep(900_000)").count(), 1, "{log}");
 }
 
 /// All helper threads used to wait for what one had that waited for a helper thread.
