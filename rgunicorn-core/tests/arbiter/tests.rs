@@ -333,7 +333,8 @@ fn a_worker_that_hangs_is_killed() {
     assert!(start.elapsed() >= Duration::from_millis(800));
     let after = server.until_serving(1, 2);
     assert_eq!(before.iter().filter(|pid| after.contains(pid)).count(), 1);
-    assert!(server.log().contains("exited with code 1."), "SIGABRT ended it\n{}", server.log());
+    // A SIGABRT has ended it; its successor may serve before that is in the log.
+    server.until_logged("exited with code 1.");
 }
 
 fn a_worker_that_hangs_at_birth_is_killed() {
