@@ -100,7 +100,7 @@ def requests(n):
     body = bytes([n % 251]) * 300_000
     echoed = session().post(SLOW["url"], data=body, timeout=60).content
     try:
-        late = requests.get(f"{SLOW['url']}/?wait=10", verify=SLOW["certificate"], timeout=(10, 0.05)).status_code
+        late = requests.get(f"{SLOW['url']}/?wait=100", verify=SLOW["certificate"], timeout=(10, 0.05)).status_code
     except requests.exceptions.ReadTimeout:
         late = "ReadTimeout"
     try:
