@@ -238,8 +238,9 @@ fn who_keeps_the_lock_for_long_is_named_once() {
         log.contains("A request has kept all others waiting for ") && log.contains("GET /holding\n  File "),
         "{log}"
     );
-    // On a busy machine it may also be seen a line later, once.
     assert_eq!(log.matches("PyDLL(None).usleep(900_000)").count(), 1, "{log}");
+    // On a busy machine it may also be seen a line later: another place, which is named once as well.
+    assert!(log.matches("A request has kept all others waiting for ").count() <= 2, "{log}");
 }
 
 /// All helper threads used to wait for what one had that waited for a helper thread.
