@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use rgunicorn_harness::{Client, Server};
+use rgunicorn_harness::{Client, Server, assert_has, compile};
 
 fn server(class: &str, threads: usize, arguments: &[&str]) -> Server {
     Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
@@ -241,6 +241,47 @@ fn who_keeps_the_lock_for_long_is_named_once() {
     assert_eq!(log.matches("PyDLL(None).usleep(900_000)").count(), 1, "{log}");
     // On a busy machine it may also be seen a line later: another place, which is named once as well.
     assert!(log.matches("A request has kept all others waiting for ").count() <= 2, "{log}");
+}
+
+/// As threads do, one that waits for native code's lock with Python's keeps only those waiting who need that: whoever has
+/// the other doesn't. gRPC's own locks had a worker hang here, some one in fifty.
+#[test]
+fn whoever_waits_for_a_native_lock_with_pythons_leaves_its_owner_to_go_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let library = scratch.path().join("native_locks.so");
+    compile("native_locks.c", &library);
+    let server = |class: &str, limit: &[&str]| {
+        Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+            .args(["-w", "1", "-k", class, "--threads", "8"])
+            .args(limit)
+            .env("NATIVE_LOCKS", &library)
+            .args(["native_locks:app"])
+            .start()
+    };
+    for class in ["threads", "coro"] {
+        let limit: &[&str] = if class == "coro" { &["--loop-lag", "0.1"] } else { &[] };
+        let server = server(class, limit);
+        for kind in ["plain", "recursive", "shared", "semaphore", "condition", "futex", "spinning"] {
+            for how in ["take", "thread"] {
+                let mut holds = ask(&server, &format!("/hold/{kind}"));
+                std::thread::sleep(Duration::from_millis(100));
+                let mut takes = ask(&server, &format!("/{how}/{kind}"));
+                std::thread::sleep(Duration::from_millis(20));
+                let mut quick = ask(&server, "/quick/");
+                assert_eq!(takes.response().text(), format!("{how} {kind}"), "{class}\n{}", server.log());
+                assert_eq!(holds.response().text(), format!("hold {kind}"), "{class}");
+                assert_eq!(quick.response().text(), "quick ", "{class}");
+            }
+        }
+        if class == "coro" {
+            assert_has(&server.log(), ["A request has kept all others waiting for ", "GET /take/plain"]);
+        }
+    }
+    // One that nobody lets go on keeps Python's lock for good: the worker is as good as dead.
+    let server = server("coro", &["--timeout", "2"]);
+    let _stuck = ask(&server, "/take/semaphore");
+    server.wait_for_log("WORKER TIMEOUT");
+    assert_eq!(ask(&server, "/quick/").response().text(), "quick ");
 }
 
 /// All helper threads used to wait for what one had that waited for a helper thread.

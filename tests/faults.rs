@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rgunicorn_harness::{Builder, Client, Load, Server, on_every_class};
+use rgunicorn_harness::{Builder, Client, Load, Server, compile, on_every_class};
 
 fn build(class: &str) -> Builder {
     Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-k", class, "promises:raw"])
@@ -281,13 +281,6 @@ fn an_exception_is_shown_where_no_module_can_be_opened() {
     assert_eq!(client.get("/fail").status, 500);
     server.wait_for_log("bare.py\", line 3, in app");
     server.wait_for_log("ValueError: in a bare process");
-}
-
-/// Makes a library of a file in `tests/apps`, to be preloaded.
-fn compile(source: &str, library: &Path) {
-    let source = rgunicorn_harness::repository().join("tests/apps").join(source);
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(library).arg(&source).status();
-    assert!(built.unwrap().success(), "cc builds {}", source.display());
 }
 
 /// Lets a process have so many descriptors open; its hard limit stays.

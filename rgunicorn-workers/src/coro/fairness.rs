@@ -56,6 +56,8 @@ pub(super) struct Watch {
     news: RawFd,
     /// Who goes on.
     running: AtomicUsize,
+    /// Who waits with the lock; 0 for nobody.
+    keeper: AtomicUsize,
     lag: Option<Lag>,
 }
 
@@ -103,6 +105,7 @@ impl Watch {
             alarm: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?,
             news,
             running: AtomicUsize::new(0),
+            keeper: AtomicUsize::new(0),
             lag: lag.map(|most| Lag { most, seen: Mutex::default() }),
         });
         watch.arm();
@@ -146,6 +149,11 @@ impl Watch {
         self.others.store(others, Ordering::Relaxed);
         self.due.store(due.map_or(0, nanoseconds), Ordering::Relaxed);
         self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+
+    /// A coroutine waits with the lock, or, where it is 0, does so no more.
+    pub(super) fn keeps(&self, who: usize) {
+        self.keeper.store(who, Ordering::SeqCst);
     }
 
     /// Others could go on, beside those who were known when this turn began.
@@ -199,15 +207,19 @@ impl Watch {
         let _ = self.thread.set(std::thread::current());
         while self.alarm.wait().is_ok() {
             let turn = self.turn.load(Ordering::Acquire);
-            if turn % 2 == 1 && self.is_long() && self.somebody_waits() {
+            let keeper = self.keeper.load(Ordering::SeqCst);
+            if keeper != 0 || turn % 2 == 1 && self.is_long() && self.somebody_waits() {
                 self.asking.store(true, Ordering::SeqCst);
-                let (asked, who) = (Instant::now(), self.running.load(Ordering::Relaxed));
+                let asked = Instant::now();
+                let who = if keeper != 0 { keeper } else { self.running.load(Ordering::Relaxed) };
                 runtime.ask(&mut || {
                     let waited = asked.elapsed();
                     if let Some(lag) = self.lag.as_ref().filter(|lag| waited >= lag.most) {
                         lag.report(waited, runtime.place(who));
                     }
-                    self.hold(turn);
+                    if keeper == 0 {
+                        self.hold(turn);
+                    }
                 });
                 self.asking.store(false, Ordering::SeqCst);
             }

@@ -131,13 +131,10 @@ impl Runners {
     fn live(&self, me: &Coroutine) {
         let runtime = self.scheduler.runtime();
         me.set_cooperative(runtime.has_lock());
-        match runtime.begin() {
-            Ok(state) => me.set_state(state),
-            Err(error) => {
-                tracing::error!("Cannot make what a coroutine needs: {error}");
-                self.coming.set(self.coming.get() - 1);
-                return self.end_for(Exit::Stopped);
-            }
+        if let Err(error) = runtime.begin(&|state| me.set_state(state)) {
+            tracing::error!("Cannot make what a coroutine needs: {error}");
+            self.coming.set(self.coming.get() - 1);
+            return self.end_for(Exit::Stopped);
         }
         loop {
             self.coming.set(self.coming.get() - 1);
@@ -192,7 +189,9 @@ impl Runners {
                 holding.given_back(&mut engine, taken);
                 engine.requests()
             };
+            me.set_keeps(true);
             runtime.renew(me.state(), &|state| me.set_state(state));
+            me.set_keeps(false);
             self.slot.notify();
             if let Err(status) = advanced {
                 self.end_for(Exit::Application(status));
@@ -228,7 +227,7 @@ impl Application for InCoroutine<'_> {
             // A connection of its own may last.
             current().inspect(|me| me.lift_limit());
         }
-        let result = self.0.call(request, response);
+        let result = keeping(|| self.0.call(request, response));
         if is_forked() {
             leave_child(&result);
         }
@@ -242,6 +241,15 @@ impl Application for InCoroutine<'_> {
             result => result,
         }
     }
+}
+
+/// Has the coroutine wait for locks wherever it comes upon them in `work`, the application's: it has none of ours.
+fn keeping<T>(work: impl FnOnce() -> T) -> T {
+    let set = |keeps| current().inspect(|me| me.set_keeps(keeps));
+    set(true);
+    let result = work();
+    set(false);
+    result
 }
 
 /// Ends a process that the application forked in a request and that has come back from it, as where a thread's function

@@ -60,7 +60,7 @@ pub trait Runtime: Send + Sync {
         Ok(())
     }
 
-    /// Does what only the process's first thread may do, outside of coroutines and without the lock: before each wait
+    /// Does what only the process's first thread may do, outside of coroutines and with the lock: before each wait
     /// that blocks, and once a signal was told of.
     ///
     /// # Errors
@@ -69,12 +69,14 @@ pub trait Runtime: Send + Sync {
         Ok(())
     }
 
-    /// Makes what a coroutine needs, in it, and takes the lock for it.
+    /// Makes what a coroutine needs, in it, and takes the lock for it, for which it may have to wait: `becomes` is told its
+    /// state before and after.
     ///
     /// # Errors
     /// When there is no memory.
-    fn begin(&self) -> Result<State, BootError> {
-        Ok(0)
+    fn begin(&self, becomes: &dyn Fn(State)) -> Result<(), BootError> {
+        let _ = becomes;
+        Ok(())
     }
 
     /// Takes the lock for a coroutine.
@@ -98,6 +100,12 @@ pub trait Runtime: Send + Sync {
         true
     }
 
+    /// The coroutine that runs is about to wait with the lock, and keeps it: in the thread nobody seems to have it.
+    fn set_aside(&self) {}
+
+    /// It goes on.
+    fn take_up(&self) {}
+
     /// Whether there is a lock at all: without it the coroutine waits nowhere but in the application.
     fn has_lock(&self) -> bool {
         false
@@ -118,7 +126,7 @@ pub trait Runtime: Send + Sync {
     }
 
     /// A request has had its time, and is not where a call of the C library waits: has an error raised in it when it
-    /// goes on. Called outside of coroutines, without the lock. `identity` is what its coroutine passes for as a thread.
+    /// goes on. Called outside of coroutines, with the lock. `identity` is what its coroutine passes for as a thread.
     fn interrupt(&self, identity: usize) {
         let _ = identity;
     }

@@ -100,7 +100,9 @@ impl CoroWorker {
     /// The loop, without the application's lock.
     fn serve(&mut self) -> Result<Exit, WorkerError> {
         loop {
-            self.tenure.slot().notify();
+            if !self.scheduler.is_lock_kept() {
+                self.tenure.slot().notify();
+            }
             // Each that waits makes way for the next of those that are queued; whatever else happens is looked for when all
             // have begun, or a good many.
             for _ in 0..BATCH {
@@ -153,7 +155,10 @@ impl CoroWorker {
             return true;
         }
         self.told = false;
-        match self.scheduler.runtime().heed() {
+        self.scheduler.hold();
+        let heeded = self.scheduler.runtime().heed();
+        self.scheduler.runtime().release();
+        match heeded {
             Err(AppError::Exit { code, report }) => {
                 tracing::error!("The application ends its worker\n{report}");
                 self.runners.end_for(Exit::Application(code));
@@ -175,9 +180,7 @@ impl CoroWorker {
         }
         drop(engine);
         // Under the lock: what it has sent to the end may be the application's bytes, which are dropped there.
-        let runtime = self.scheduler.runtime();
-        self.scheduler.settle();
-        runtime.hold();
+        self.scheduler.hold();
         let mut engine = self.runners.engine();
         // Those of a runner that the application lets wait.
         engine.send_held();
@@ -188,7 +191,7 @@ impl CoroWorker {
         }
         let connections = engine.connections();
         drop(engine);
-        runtime.release();
+        self.scheduler.runtime().release();
         self.tenure.slot().set_connections(connections);
         Ok(news)
     }
@@ -213,7 +216,7 @@ impl Worker for CoroWorker {
             let runtime = self.scheduler.runtime();
             runtime.release();
             result = self.serve();
-            runtime.hold();
+            self.scheduler.hold();
         });
         if let Some(access) = self.runners.engine().access_log() {
             // Coroutines that are still in the application keep the engine from being dropped.

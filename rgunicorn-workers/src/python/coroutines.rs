@@ -47,6 +47,8 @@ pub struct Coroutines {
     key: AtomicU32,
     /// The variable of the worker's thread that there is instead of the key; null where there is a key.
     variable: AtomicPtr<*mut PyThreadState>,
+    /// The variables of the worker's thread that say which state has the GIL there, from 3.12 on.
+    claims: OnceLock<Vec<Claim>>,
     /// `PyThreadState_GetUnchecked`, by whichever name this version has it.
     unchecked: AtomicPtr<c_void>,
     /// The words of a thread state that say that a `threading.local` was used: one bit each; all if it can't be told.
@@ -138,6 +140,11 @@ impl Coroutines {
             }
         }
         self.interpreter.store(interpreter, Ordering::Relaxed);
+        let claims = find_claims(function as usize);
+        if claims.is_empty() && interpreter::version() >= (3, 12) {
+            return Err("where CPython keeps the state that runs in a thread could not be found".to_string());
+        }
+        let _ = self.claims.set(claims);
         // SAFETY: attached, and Python isn't used in between.
         note_momentary(|| unsafe { ffi::PyEval_RestoreThread(ffi::PyEval_SaveThread()) });
         let marks = self.find_marks(py).map_err(|error| failure::report(py, &error))?;
@@ -188,6 +195,39 @@ fn find_variable(address: usize, current: *mut PyThreadState) -> Option<*mut *mu
     let (at, None) = (found.next()?, found.next()) else { return None };
     // SAFETY: within the variables.
     Some(unsafe { variables.cast::<*mut PyThreadState>().add(at) })
+}
+
+/// A variable of the worker's thread that differs with the GIL and without.
+#[derive(Debug)]
+struct Claim {
+    variable: AtomicPtr<usize>,
+    without: usize,
+    /// What it was when it was set aside.
+    with: AtomicUsize,
+}
+
+/// Finds the variables of this thread's that change when it lets go of the GIL, and again when it takes it back, where libpython
+/// is the library with this address in it. With the GIL.
+fn find_claims(address: usize) -> Vec<Claim> {
+    let Some(variables) = of_the_one_with(address) else { return Vec::new() };
+    // SAFETY: the variables are there to be read, whatever they mean.
+    let words = || unsafe { (*variables).to_vec() };
+    let with = words();
+    // SAFETY: attached; in between the variables are all that is touched.
+    let without = unsafe {
+        let saved = ffi::PyEval_SaveThread();
+        let without = words();
+        ffi::PyEval_RestoreThread(saved);
+        without
+    };
+    let again = words();
+    let claim = |at: usize| Claim {
+        // SAFETY: within the variables.
+        variable: AtomicPtr::new(unsafe { variables.cast::<usize>().add(at) }),
+        without: without[at],
+        with: AtomicUsize::new(0),
+    };
+    (0..with.len()).filter(|at| with[*at] == again[*at] && with[*at] != without[*at]).map(claim).collect()
 }
 
 /// Finds pyo3's count of this thread's attachments among the executable's variables: what counts along.
@@ -273,29 +313,29 @@ impl Runtime for Coroutines {
         self.set_key(main);
         // SAFETY: the state is this thread's, saved by release().
         unsafe { ffi::PyEval_RestoreThread(main) };
+        // Coroutines may have gone on meanwhile.
+        self.set_key(main);
     }
 
     fn heed(&self) -> Result<(), AppError> {
-        self.hold();
-        // SAFETY: just taken. Outside of all coroutines this thread's count of attachments is the worker's own.
+        // SAFETY: the caller has it. Outside of all coroutines this thread's count of attachments is the worker's own.
         let py = unsafe { Python::assume_attached() };
-        let result = py.check_signals().map_err(|error| failure::app_error(py, &error));
-        self.release();
-        result
+        py.check_signals().map_err(|error| failure::app_error(py, &error))
     }
 
-    fn begin(&self) -> Result<State, BootError> {
+    fn begin(&self, becomes: &dyn Fn(State)) -> Result<(), BootError> {
         // From CPython 3.12 on a state claims the key when it first runs, and would take it from another's, which would claim
         // it again in its turn.
-        self.set_key(ptr::null_mut());
+        becomes(FRESH);
         let state = self.new_state();
         if state.is_null() {
             return Err(BootError::Boot("no memory for a thread state".to_string()));
         }
+        becomes(state.expose_provenance() | FRESH);
         // SAFETY: a new state, which no other thread or coroutine uses.
         unsafe { ffi::PyEval_RestoreThread(state) };
-        self.set_key(state);
-        Ok(state.expose_provenance())
+        becomes(state.expose_provenance());
+        Ok(())
     }
 
     fn enter(&self, state: State) {
@@ -320,7 +360,24 @@ impl Runtime for Coroutines {
     #[inline]
     fn may_wait(&self, state: State) -> bool {
         // Up to CPython 3.11 the running state is that of the thread that has the GIL, whichever it is.
-        state != 0 && self.running() != pointer(state)
+        let mine = pointer(state);
+        mine.is_null() || self.running() != mine
+    }
+
+    fn set_aside(&self) {
+        for claim in self.claims.get().into_iter().flatten() {
+            let variable = claim.variable.load(Ordering::Relaxed);
+            // SAFETY: it is this thread's, and CPython looks at it only when it takes the GIL or has it, which this coroutine has.
+            claim.with.store(unsafe { variable.replace(claim.without) }, Ordering::Relaxed);
+        }
+    }
+
+    fn take_up(&self) {
+        for claim in self.claims.get().into_iter().flatten() {
+            let variable = claim.variable.load(Ordering::Relaxed);
+            // SAFETY: as above; nobody else has had the GIL.
+            unsafe { variable.write(claim.with.load(Ordering::Relaxed)) };
+        }
     }
 
     fn has_lock(&self) -> bool {
@@ -351,10 +408,8 @@ impl Runtime for Coroutines {
     }
 
     fn interrupt(&self, identity: usize) {
-        self.hold();
-        // SAFETY: just taken.
+        // SAFETY: the caller has it.
         limits::raise_in(unsafe { Python::assume_attached() }, identity);
-        self.release();
     }
 
     fn signal(&self) {

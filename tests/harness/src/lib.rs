@@ -23,6 +23,14 @@ pub fn assert_has(text: &str, parts: impl IntoIterator<Item = impl AsRef<str>>) 
     }
 }
 
+/// Makes a library of a C file in `tests/apps`.
+pub fn compile(source: &str, library: &std::path::Path) {
+    let source = repository().join("tests/apps").join(source);
+    let mut cc = std::process::Command::new("cc");
+    let built = cc.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(library).arg(&source).status();
+    assert!(built.is_ok_and(|status| status.success()), "cc builds {}", source.display());
+}
+
 /// The text of a module with an application, for any class, that answers with the value of a Python expression.
 pub fn application(answer: &str) -> String {
     format!(

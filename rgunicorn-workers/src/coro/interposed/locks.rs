@@ -12,10 +12,12 @@ use super::mutexes::{
     Kind, is_momentary, kind, note_if_momentary, owners, real_lock, real_trylock, real_unlock,
 };
 use super::{Real, Symbol, after, duration, errno, fail, instant, interpose, now};
-use crate::coro::scheduler::{Coroutine, Wake, current, lot, waiter};
+use crate::coro::scheduler::{Coroutine, Scheduler, Wake, current, held_up, lock_waiter, lot};
 
 /// How often a mutex is tried before its coroutine waits: most are held for a moment.
 const SPINS: usize = 2000;
+/// How long the loop sleeps while a coroutine that waits has the language's lock.
+const PAUSE: Duration = Duration::from_micros(100);
 /// How long a semaphore of several processes is left alone between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 
@@ -55,7 +57,7 @@ unsafe fn take_semaphore(me: &Coroutine, semaphore: *mut sem_t, by: Option<Insta
         let woken = if is_shared(semaphore) {
             let soon = Instant::now() + pause;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            match me.sleep(Some(by.map_or(soon, |by| by.min(soon)))) {
+            match me.sleep_for_lock(by.map_or(soon, |by| by.min(soon))) {
                 Wake::TimedOut if by.is_none_or(|by| Instant::now() < by) => Wake::Ready,
                 woken => woken,
             }
@@ -136,18 +138,18 @@ unsafe fn wait_condition(
 }
 
 interpose! {
-    fn sem_wait(semaphore: *mut sem_t) -> c_int as (me, _real) {
+    fn sem_wait(semaphore: *mut sem_t) -> c_int as lock (me, _real) {
         take_semaphore(me, semaphore, None)
     }
 
-    fn sem_timedwait(semaphore: *mut sem_t, by: *const timespec) -> c_int as (me, real) {
+    fn sem_timedwait(semaphore: *mut sem_t, by: *const timespec) -> c_int as lock (me, real) {
         match by.as_ref() {
             Some(time) => take_semaphore(me, semaphore, instant(libc::CLOCK_REALTIME, time)),
             None => real(semaphore, by),
         }
     }
 
-    fn sem_clockwait(semaphore: *mut sem_t, clock: clockid_t, by: *const timespec) -> c_int as (me, real) {
+    fn sem_clockwait(semaphore: *mut sem_t, clock: clockid_t, by: *const timespec) -> c_int as lock (me, real) {
         match by.as_ref() {
             Some(time) => take_semaphore(me, semaphore, instant(clock, time)),
             None => real(semaphore, clock, by),
@@ -155,23 +157,53 @@ interpose! {
     }
 
     #[version = c"GLIBC_2.3.2"]
-    fn pthread_cond_wait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t) -> c_int as (me, _real) {
+    fn pthread_cond_wait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t) -> c_int as lock (me, _real) {
         wait_condition(me, condition, mutex, None)
     }
 
-    #[version = c"GLIBC_2.3.2"]
-    fn pthread_cond_timedwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, by: *const timespec) -> c_int as (me, real) {
-        match by.as_ref() {
-            Some(time) => wait_condition(me, condition, mutex, nearest(time)),
-            None => real(condition, mutex, by),
-        }
-    }
-
-    fn pthread_cond_clockwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, clock: clockid_t, by: *const timespec) -> c_int as (me, real) {
+    fn pthread_cond_clockwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, clock: clockid_t, by: *const timespec) -> c_int as lock (me, real) {
         match by.as_ref() {
             Some(time) => wait_condition(me, condition, mutex, instant(clock, time)),
             None => real(condition, mutex, clock, by),
         }
+    }
+}
+
+type TimedWait = unsafe extern "C" fn(*mut pthread_cond_t, *mut pthread_mutex_t, *const timespec) -> c_int;
+
+/// Waits outside of all coroutines, in the loop, for the language's lock. As any wait, it may end for no reason.
+unsafe fn wait_outside(
+    scheduler: &Scheduler,
+    wait: impl FnOnce() -> c_int,
+    mutex: *mut pthread_mutex_t,
+) -> c_int {
+    let kept = scheduler.is_lock_kept();
+    let result = if kept { 0 } else { wait() };
+    if kept || result == libc::ETIMEDOUT {
+        pthread_mutex_unlock(mutex);
+        scheduler.go_on_meanwhile();
+        if scheduler.is_lock_kept() {
+            std::thread::sleep(PAUSE);
+        }
+        pthread_mutex_lock(mutex);
+    }
+    result
+}
+
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_cond_timedwait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    by: *const timespec,
+) -> c_int {
+    static REAL: Real = Real::new(c"pthread_cond_timedwait", Some(c"GLIBC_2.3.2"));
+    let real: TimedWait = std::mem::transmute(REAL.get());
+    match (lock_waiter(), by.as_ref()) {
+        (Some(me), Some(time)) => wait_condition(me, condition, mutex, nearest(time)),
+        _ => match held_up() {
+            Some(scheduler) => wait_outside(scheduler, || real(condition, mutex, by), mutex),
+            None => real(condition, mutex, by),
+        },
     }
 }
 
@@ -186,7 +218,7 @@ pub(crate) unsafe extern "C" fn sem_post(semaphore: *mut sem_t) -> c_int {
 
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int {
-    if let Some(me) = waiter() {
+    if let Some(me) = lock_waiter() {
         return take_mutex(me, mutex, None);
     }
     note_if_momentary(mutex);
@@ -212,7 +244,7 @@ pub(crate) unsafe extern "C" fn pthread_mutex_timedlock(
 ) -> c_int {
     static REAL: Real = Real::new(c"pthread_mutex_timedlock", None);
     type TimedLock = unsafe extern "C" fn(*mut pthread_mutex_t, *const timespec) -> c_int;
-    match (waiter(), by.as_ref()) {
+    match (lock_waiter(), by.as_ref()) {
         (Some(me), Some(time)) => take_mutex(me, mutex, instant(libc::CLOCK_REALTIME, time)),
         _ => std::mem::transmute::<*mut c_void, TimedLock>(REAL.get())(mutex, by),
     }
@@ -226,7 +258,7 @@ pub(crate) unsafe extern "C" fn pthread_mutex_clocklock(
 ) -> c_int {
     static REAL: Real = Real::new(c"pthread_mutex_clocklock", None);
     type ClockLock = unsafe extern "C" fn(*mut pthread_mutex_t, clockid_t, *const timespec) -> c_int;
-    match (waiter(), by.as_ref()) {
+    match (lock_waiter(), by.as_ref()) {
         (Some(me), Some(time)) => take_mutex(me, mutex, instant(clock, time)),
         _ => std::mem::transmute::<*mut c_void, ClockLock>(REAL.get())(mutex, clock, by),
     }
@@ -307,7 +339,7 @@ pub(crate) unsafe extern "C" fn syscall(
     if number != libc::SYS_futex {
         return real(number, a, b, c, d, e, f);
     }
-    if let Some(me) = waiter()
+    if let Some(me) = lock_waiter()
         && let Some(answer) = wait_futex(me, [a, b, c, d, e, f])
     {
         return answer;
@@ -327,6 +359,7 @@ pub(crate) unsafe extern "C" fn syscall(
 /// Those that take and those that signal, in any thread and with any lock held.
 pub(super) const SIGNALS: &[Symbol] = &[
     ("sem_post", || sem_post as *const () as usize),
+    ("pthread_cond_timedwait", || pthread_cond_timedwait as *const () as usize),
     ("pthread_mutex_lock", || pthread_mutex_lock as *const () as usize),
     ("pthread_mutex_trylock", || pthread_mutex_trylock as *const () as usize),
     ("pthread_mutex_timedlock", || pthread_mutex_timedlock as *const () as usize),

@@ -87,9 +87,9 @@ impl Real {
 }
 
 /// Defines functions with the names of libc's. In a coroutine that may wait now, `$me`, the body answers, which may call
-/// the real function by `$real`; anywhere else the real one does.
+/// the real function by `$real`; anywhere else the real one does. Those marked `lock` wait also with the language's lock.
 macro_rules! interpose {
-    ($($(#[version = $version:literal])? fn $name:ident($($arg:ident: $type:ty),* $(,)?) -> $result:ty as ($me:ident, $real:ident) $body:block)*) => {
+    ($($(#[doc = $doc:literal])* $(#[version = $version:literal])? fn $name:ident($($arg:ident: $type:ty),* $(,)?) -> $result:ty as $($waiter:ident)? ($me:ident, $real:ident) $body:block)*) => {
         $(
             #[unsafe(no_mangle)]
             #[allow(clippy::too_many_arguments, unused_assignments)]
@@ -103,7 +103,7 @@ macro_rules! interpose {
                     interpose!(@version $($version)?),
                 );
                 let $real: unsafe extern "C" fn($($type),*) -> $result = std::mem::transmute(REAL.get());
-                match $crate::coro::scheduler::waiter() {
+                match interpose!(@waiter $($waiter)?) {
                     None => $real($($arg),*),
                     Some($me) => $body,
                 }
@@ -114,6 +114,8 @@ macro_rules! interpose {
     };
     (@version $version:literal) => { Some($version) };
     (@version) => { None };
+    (@waiter) => { $crate::coro::scheduler::waiter() };
+    (@waiter lock) => { $crate::coro::scheduler::lock_waiter() };
 }
 pub(crate) use interpose;
 #[cfg(feature = "python")]

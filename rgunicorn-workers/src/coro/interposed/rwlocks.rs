@@ -44,36 +44,36 @@ unsafe fn take(me: &Coroutine, lock: *mut pthread_rwlock_t, by: Option<Instant>,
 }
 
 interpose! {
-    fn pthread_rwlock_rdlock(lock: *mut pthread_rwlock_t) -> c_int as (me, _real) {
+    fn pthread_rwlock_rdlock(lock: *mut pthread_rwlock_t) -> c_int as lock (me, _real) {
         take(me, lock, None, libc::pthread_rwlock_tryrdlock)
     }
 
-    fn pthread_rwlock_wrlock(lock: *mut pthread_rwlock_t) -> c_int as (me, _real) {
+    fn pthread_rwlock_wrlock(lock: *mut pthread_rwlock_t) -> c_int as lock (me, _real) {
         take(me, lock, None, libc::pthread_rwlock_trywrlock)
     }
 
-    fn pthread_rwlock_timedrdlock(lock: *mut pthread_rwlock_t, by: *const timespec) -> c_int as (me, real) {
+    fn pthread_rwlock_timedrdlock(lock: *mut pthread_rwlock_t, by: *const timespec) -> c_int as lock (me, real) {
         match by.as_ref() {
             Some(time) => take(me, lock, instant(libc::CLOCK_REALTIME, time), libc::pthread_rwlock_tryrdlock),
             None => real(lock, by),
         }
     }
 
-    fn pthread_rwlock_timedwrlock(lock: *mut pthread_rwlock_t, by: *const timespec) -> c_int as (me, real) {
+    fn pthread_rwlock_timedwrlock(lock: *mut pthread_rwlock_t, by: *const timespec) -> c_int as lock (me, real) {
         match by.as_ref() {
             Some(time) => take(me, lock, instant(libc::CLOCK_REALTIME, time), libc::pthread_rwlock_trywrlock),
             None => real(lock, by),
         }
     }
 
-    fn pthread_rwlock_clockrdlock(lock: *mut pthread_rwlock_t, clock: clockid_t, by: *const timespec) -> c_int as (me, real) {
+    fn pthread_rwlock_clockrdlock(lock: *mut pthread_rwlock_t, clock: clockid_t, by: *const timespec) -> c_int as lock (me, real) {
         match by.as_ref() {
             Some(time) => take(me, lock, instant(clock, time), libc::pthread_rwlock_tryrdlock),
             None => real(lock, clock, by),
         }
     }
 
-    fn pthread_rwlock_clockwrlock(lock: *mut pthread_rwlock_t, clock: clockid_t, by: *const timespec) -> c_int as (me, real) {
+    fn pthread_rwlock_clockwrlock(lock: *mut pthread_rwlock_t, clock: clockid_t, by: *const timespec) -> c_int as lock (me, real) {
         match by.as_ref() {
             Some(time) => take(me, lock, instant(clock, time), libc::pthread_rwlock_trywrlock),
             None => real(lock, clock, by),

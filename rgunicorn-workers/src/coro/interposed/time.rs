@@ -74,8 +74,9 @@ interpose! {
         }
     }
 
-    fn sched_yield() -> c_int as (me, _real) {
-        me.yield_now();
+    /// Whoever yields in a loop waits for somebody, with the lock or without.
+    fn sched_yield() -> c_int as lock (me, _real) {
+        me.make_way();
         0
     }
 }

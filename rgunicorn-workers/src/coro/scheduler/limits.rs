@@ -60,8 +60,9 @@ impl Scheduler {
             self.posing.set(self.posing.get() + 1);
             self.wake(Token { key, serial: coroutine.serial.get() }, Wake::Interrupted);
         } else {
-            self.settle();
+            self.hold();
             self.runtime.interrupt(coroutine.identity());
+            self.runtime.release();
         }
     }
 

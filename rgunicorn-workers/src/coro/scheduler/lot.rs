@@ -56,7 +56,7 @@ pub(crate) fn wait(
     must_wait: impl FnOnce() -> bool,
     before: impl FnOnce(),
 ) -> Wake {
-    wait_as(coroutine, address, by, must_wait, before, Coroutine::wait)
+    wait_as(coroutine, address, by, must_wait, before, false)
 }
 
 /// The same, where an interruption can be told.
@@ -66,7 +66,7 @@ pub(crate) fn wait_interruptibly(
     by: Option<Instant>,
     must_wait: impl FnOnce() -> bool,
 ) -> Wake {
-    wait_as(coroutine, address, by, must_wait, || (), Coroutine::wait_interruptibly)
+    wait_as(coroutine, address, by, must_wait, || (), true)
 }
 
 fn wait_as(
@@ -75,14 +75,14 @@ fn wait_as(
     by: Option<Instant>,
     must_wait: impl FnOnce() -> bool,
     before: impl FnOnce(),
-    suspend: impl FnOnce(&Coroutine, Token, Option<Instant>) -> Wake,
+    interruptibly: bool,
 ) -> Wake {
     let token = coroutine.begin_wait();
     queues().map().entry(address).or_default().push_back(token);
     WAITING.fetch_add(1, Ordering::SeqCst);
     let woken = if must_wait() {
         before();
-        suspend(coroutine, token, by)
+        coroutine.wait_for_lock(token, by, interruptibly)
     } else {
         coroutine.waiting.set(false);
         Wake::Ready

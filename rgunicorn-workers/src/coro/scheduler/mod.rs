@@ -8,6 +8,7 @@
 //! | `identity` | coroutines as threads |
 //! | `mask` | coroutines' signal masks |
 //! | `limits` | the time that a request has |
+//! | `kept` | waiting with the language's lock |
 //! | `thread_locals`, [`thread_keys`] | each coroutine's own of what native libraries keep for a thread |
 //! | [`lot`] | who waits at which address: locks, semaphores, conditions |
 //! | [`helpers`] | threads for calls that can be waited for in no other way |
@@ -19,6 +20,7 @@
 mod descriptors;
 pub(crate) mod helpers;
 mod identity;
+mod kept;
 mod limits;
 pub(crate) mod lot;
 mod mask;
@@ -46,6 +48,7 @@ use slab::Slab;
 pub(crate) use descriptors::CannotWait;
 use descriptors::{Descriptors, Found};
 pub(crate) use identity::thread_of;
+pub(crate) use kept::{held_up, lock_waiter};
 use limits::Limit;
 use mask::Mask;
 use nix::sys::signal::SigSet;
@@ -101,6 +104,8 @@ pub(crate) struct Coroutine {
     values: Values,
     key_values: KeyValues,
     cooperative: Cell<bool>,
+    /// May wait for locks with its language's lock.
+    keeps: Cell<bool>,
     serial: Cell<u64>,
     waiting: Cell<bool>,
     woken: Cell<Wake>,
@@ -131,6 +136,10 @@ pub(crate) struct Scheduler {
     thread_locals: ThreadLocals,
     thread_keys: ThreadKeys,
     remote: Arc<Remote>,
+    /// A coroutine waits with the language's lock.
+    kept: Cell<bool>,
+    /// The loop takes the language's lock, outside of all coroutines.
+    takes_lock: Cell<bool>,
     process: u32,
     /// The thread's own signal mask.
     mask: SigSet,
@@ -176,6 +185,8 @@ impl Scheduler {
             thread_locals: ThreadLocals::new(word),
             thread_keys: ThreadKeys::default(),
             remote,
+            kept: Cell::new(false),
+            takes_lock: Cell::new(false),
             process: std::process::id(),
             mask: SigSet::thread_get_mask()?,
         }));
@@ -189,11 +200,6 @@ impl Scheduler {
 
     pub(crate) fn runtime(&self) -> &dyn Runtime {
         &*self.runtime
-    }
-
-    /// To be called before the lock is taken outside of coroutines.
-    pub(crate) fn settle(&self) {
-        self.watch.settle();
     }
 
     /// Who goes on now isn't the only one who could, though no other coroutine is ready.
@@ -226,6 +232,7 @@ impl Scheduler {
             values: Values::default(),
             key_values: KeyValues::default(),
             cooperative: Cell::new(false),
+            keeps: Cell::new(false),
             serial: Cell::new(0),
             waiting: Cell::new(false),
             woken: Cell::new(Wake::Ready),
@@ -339,6 +346,13 @@ impl Scheduler {
     /// Waits until a coroutine can go on, or a watched descriptor is readable, at most for `most`. Answers the bits of
     /// those descriptors.
     pub(crate) fn poll(&self, most: Option<Duration>) -> io::Result<u32> {
+        let watched = self.collect(most)?;
+        self.expire_limits();
+        Ok(watched)
+    }
+
+    /// The same, without those who have had their time.
+    fn collect(&self, most: Option<Duration>) -> io::Result<u32> {
         let mut most = if self.has_ready() { Some(Duration::ZERO) } else { most };
         if most != Some(Duration::ZERO)
             && let Some(next) = self.next_timer()
@@ -349,7 +363,8 @@ impl Scheduler {
         let mut found = self.found.borrow_mut();
         found.woken.clear();
         found.watched = 0;
-        let waits = most != Some(Duration::ZERO);
+        // Where a coroutine keeps the lock, others wait for it, though the loop has nothing to do.
+        let waits = most != Some(Duration::ZERO) && !self.kept.get();
         if waits {
             self.watch.rest();
         }
@@ -367,7 +382,6 @@ impl Scheduler {
             self.heed_messages();
         }
         self.expire();
-        self.expire_limits();
         Ok(watched)
     }
 
