@@ -36,6 +36,9 @@ const BATCH: usize = 16;
 /// How long the application's handlers of signals may have to wait while the loop never does.
 const HEED: Duration = Duration::from_millis(50);
 
+/// How long the loop leaves the lock to the coroutines that wait for it before it looks for what has happened.
+const PAUSE: Duration = Duration::from_micros(100);
+
 /// A worker whose requests run in coroutines.
 pub(super) struct CoroWorker {
     tenure: Tenure,
@@ -100,7 +103,8 @@ impl CoroWorker {
     /// The loop, without the application's lock.
     fn serve(&mut self) -> Result<Exit, WorkerError> {
         loop {
-            if !self.scheduler.is_lock_kept() {
+            // Where nobody gets the lock any more the worker is as good as dead.
+            if !self.scheduler.is_lock_kept() && !self.scheduler.is_coroutines_turn() {
                 self.tenure.slot().notify();
             }
             // Each that waits makes way for the next of those that are queued; whatever else happens is looked for when all
@@ -122,6 +126,14 @@ impl CoroWorker {
 
     /// Takes in what has come for the engine and for coroutines; waits only if nobody can go on.
     fn wait(&mut self) -> Result<(), WorkerError> {
+        if self.scheduler.is_coroutines_turn() {
+            self.poll(Some(Duration::ZERO))?;
+            if !self.scheduler.has_ready() {
+                // What the engine has come by would keep a longer wait from being one.
+                std::thread::sleep(PAUSE);
+            }
+            return Ok(());
+        }
         let news = self.turn()?;
         if news || self.scheduler.has_ready() || self.runners.has_work() {
             if self.told || self.heeded.elapsed() >= HEED {
@@ -157,7 +169,7 @@ impl CoroWorker {
         self.told = false;
         self.scheduler.hold();
         let heeded = self.scheduler.runtime().heed();
-        self.scheduler.runtime().release();
+        self.scheduler.release();
         match heeded {
             Err(AppError::Exit { code, report }) => {
                 tracing::error!("The application ends its worker\n{report}");
@@ -191,7 +203,7 @@ impl CoroWorker {
         }
         let connections = engine.connections();
         drop(engine);
-        self.scheduler.runtime().release();
+        self.scheduler.release();
         self.tenure.slot().set_connections(connections);
         Ok(news)
     }

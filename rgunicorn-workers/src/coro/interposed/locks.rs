@@ -119,6 +119,18 @@ unsafe fn wait_condition(
     mutex: *mut pthread_mutex_t,
     by: Option<Instant>,
 ) -> c_int {
+    if is_momentary(mutex) {
+        return me.scheduler().wanting(|| wait_in_lot(me, condition, mutex, by));
+    }
+    wait_in_lot(me, condition, mutex, by)
+}
+
+unsafe fn wait_in_lot(
+    me: &Coroutine,
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    by: Option<Instant>,
+) -> c_int {
     // No signal is missed: those who signal while the mutex is held by us can't, and later ones find us in the queue.
     let woken = lot::wait(
         me,
@@ -179,6 +191,7 @@ unsafe fn wait_outside(
 ) -> c_int {
     let kept = scheduler.is_lock_kept();
     let result = if kept { 0 } else { wait() };
+    scheduler.has_waited_outside();
     if kept || result == libc::ETIMEDOUT {
         pthread_mutex_unlock(mutex);
         scheduler.go_on_meanwhile();

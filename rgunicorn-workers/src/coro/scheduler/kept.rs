@@ -8,8 +8,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::fairness::INTERVAL;
 use super::{Coroutine, Scheduler, Token, Wake, current, here};
 
+/// How long coroutines have to get the lock from another thread before the loop takes its turn.
+const TURN: Duration = INTERVAL.saturating_mul(4);
 /// How many coroutines go on before the loop looks for the lock again.
 const BATCH: usize = 64;
 
@@ -79,9 +82,34 @@ impl Scheduler {
         if !self.kept.get() {
             self.watch.settle();
         }
-        let before = self.takes_lock.replace(true);
+        self.took_it.set(None);
+        self.takes_lock.set(true);
         self.runtime.hold();
-        self.takes_lock.set(before);
+        self.takes_lock.set(false);
+    }
+
+    /// Lets go of it.
+    pub(crate) fn release(&self) {
+        self.runtime.release();
+    }
+
+    /// Whether coroutines wait for the language's lock, and the loop had it just now, after it had waited for another thread
+    /// to let go of it: it would have it again each time that it is free, and they never.
+    pub(crate) fn is_coroutines_turn(&self) -> bool {
+        self.wanting.get() > 0 && self.took_it.get().is_some_and(|then| then.elapsed() < TURN)
+    }
+
+    /// The loop has waited for the language's lock for a while.
+    pub(crate) fn has_waited_outside(&self) {
+        self.took_it.set(Some(Instant::now()));
+    }
+
+    /// What a coroutine does in `wait` is to wait for the language's lock.
+    pub(crate) fn wanting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.wanting.set(self.wanting.get() + 1);
+        let result = wait();
+        self.wanting.set(self.wanting.get() - 1);
+        result
     }
 
     /// Lets those coroutines go on that can.

@@ -62,7 +62,7 @@ impl Scheduler {
         } else {
             self.hold();
             self.runtime.interrupt(coroutine.identity());
-            self.runtime.release();
+            self.release();
         }
     }
 

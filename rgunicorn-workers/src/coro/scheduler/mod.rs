@@ -140,6 +140,10 @@ pub(crate) struct Scheduler {
     kept: Cell<bool>,
     /// The loop takes the language's lock, outside of all coroutines.
     takes_lock: Cell<bool>,
+    /// How many coroutines wait for the language's lock.
+    wanting: Cell<usize>,
+    /// When the loop has last had it, if it had to wait for it.
+    took_it: Cell<Option<Instant>>,
     process: u32,
     /// The thread's own signal mask.
     mask: SigSet,
@@ -187,6 +191,8 @@ impl Scheduler {
             remote,
             kept: Cell::new(false),
             takes_lock: Cell::new(false),
+            wanting: Cell::new(0),
+            took_it: Cell::new(None),
             process: std::process::id(),
             mask: SigSet::thread_get_mask()?,
         }));
