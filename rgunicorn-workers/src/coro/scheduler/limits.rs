@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::ffi::c_int;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::{Coroutine, Scheduler, Token, Wake, timers};
@@ -39,31 +40,44 @@ impl Limit {
 
 impl Scheduler {
     pub(super) fn has_limit(&self, token: Token) -> bool {
-        let coroutines = self.coroutines.borrow();
-        coroutines.get(token.key).is_some_and(|coroutine| coroutine.limit.serial.get() == token.serial)
+        self.limited(token).is_some()
     }
 
     /// Interrupts those who have had their time.
     pub(super) fn expire_limits(&self) {
         for token in timers::all_due(&self.limits) {
-            if self.has_limit(token) {
-                self.interrupt(token.key);
+            if self.interrupt_wait(token) {
+                continue;
             }
+            self.hold();
+            // Coroutines may have gone on meanwhile, and this one to a wait, or to its request's end.
+            if !self.interrupt_wait(token)
+                && let Some(coroutine) = self.limited(token)
+            {
+                coroutine.limit.hit.set(true);
+                self.runtime.interrupt(coroutine.identity());
+            }
+            self.release();
         }
     }
 
-    fn interrupt(&self, key: usize) {
-        let Some(coroutine) = self.coroutines.borrow().get(key).cloned() else { return };
-        coroutine.limit.hit.set(true);
-        if coroutine.waiting.get() && coroutine.limit.interruptible.get() {
+    /// Interrupts the request that the limit is of where it waits; false if it must be interrupted in its language.
+    fn interrupt_wait(&self, limit: Token) -> bool {
+        let Some(coroutine) = self.limited(limit) else { return true };
+        let waits = coroutine.waiting.get() && coroutine.limit.interruptible.get();
+        if waits {
+            coroutine.limit.hit.set(true);
             coroutine.limit.pending.set(true);
             self.posing.set(self.posing.get() + 1);
-            self.wake(Token { key, serial: coroutine.serial.get() }, Wake::Interrupted);
-        } else {
-            self.hold();
-            self.runtime.interrupt(coroutine.identity());
-            self.release();
+            self.wake(Token { key: limit.key, serial: coroutine.serial.get() }, Wake::Interrupted);
         }
+        waits
+    }
+
+    /// The coroutine whose request this limit is of, if it is under way.
+    fn limited(&self, limit: Token) -> Option<Rc<Coroutine>> {
+        let coroutine = self.coroutines.borrow().get(limit.key).cloned();
+        coroutine.filter(|coroutine| coroutine.limit.serial.get() == limit.serial)
     }
 
     /// Whether signals are not to be handled now, as a coroutine passes for the first thread.
