@@ -131,6 +131,13 @@ pub trait Runtime: Send + Sync {
         let _ = identity;
     }
 
+    /// Whether an error may be raised in a coroutine where it is now, which is in a call that can be interrupted if it `waits`.
+    /// With the lock.
+    fn may_interrupt(&self, identity: usize, waits: bool) -> bool {
+        let _ = (identity, waits);
+        true
+    }
+
     /// The same, in the coroutine, without the lock, where a call that waited is about to answer `EINTR`: the caller will
     /// look for signals, and finds that it is the process's first thread, where they are handled.
     fn signal(&self) {}

@@ -412,6 +412,11 @@ impl Runtime for Coroutines {
         limits::raise_in(unsafe { Python::assume_attached() }, identity);
     }
 
+    fn may_interrupt(&self, identity: usize, waits: bool) -> bool {
+        // SAFETY: the caller has it.
+        !limits::minds_locks(unsafe { Python::assume_attached() }, identity, waits)
+    }
+
     fn signal(&self) {
         limits::signal();
     }

@@ -21,6 +21,11 @@ fn child_is_ready(me: &Coroutine, pid: pid_t) -> Result<(), c_int> {
     waited
 }
 
+/// Whether a wait came to this because the request has had its time: no helper is to wait on.
+fn is_interruption(error: c_int) -> bool {
+    matches!(error, libc::EINTR | libc::ETIMEDOUT)
+}
+
 /// Asks for a child without waiting, and waits for it as a coroutine; one of several is waited for by a helper.
 fn wait_child(
     me: &Coroutine,
@@ -39,7 +44,7 @@ fn wait_child(
         }
         match child_is_ready(me, pid) {
             Ok(()) => {}
-            Err(libc::EINTR) => return Some(fail(libc::EINTR)),
+            Err(error) if is_interruption(error) => return Some(fail(error)),
             Err(_) => return None,
         }
     }
@@ -92,9 +97,10 @@ interpose! {
             return real(kind, id, info, options);
         }
         if kind == libc::P_PID && options & (libc::WSTOPPED | libc::WCONTINUED) == 0
-            && matches!(child_is_ready(me, id as pid_t), Err(libc::EINTR))
+            && let Err(error) = child_is_ready(me, id as pid_t)
+            && is_interruption(error)
         {
-            return fail(libc::EINTR);
+            return fail(error);
         }
         let carried = Carried(info);
         match helpers::run_lasting(me, move || real(kind, id, carried.get(), options)) {

@@ -10,7 +10,7 @@ use std::ffi::c_int;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{Coroutine, Scheduler, Token, Wake, timers};
+use super::{Coroutine, INTERVAL, Scheduler, Token, Wake, timers};
 use crate::coro::interposed::real;
 
 /// How often a call answers `EINTR` before it fails for good: libraries that only call again have had their time, too.
@@ -45,33 +45,35 @@ impl Scheduler {
 
     /// Interrupts those who have had their time.
     pub(super) fn expire_limits(&self) {
-        for token in timers::all_due(&self.limits) {
-            if self.interrupt_wait(token) {
-                continue;
-            }
-            self.hold();
-            // Coroutines may have gone on meanwhile, and this one to a wait, or to its request's end.
-            if !self.interrupt_wait(token)
-                && let Some(coroutine) = self.limited(token)
-            {
-                coroutine.limit.hit.set(true);
-                self.runtime.interrupt(coroutine.identity());
-            }
-            self.release();
+        let mut due: Vec<_> = timers::all_due(&self.limits).filter(|limit| self.has_limit(*limit)).collect();
+        if due.is_empty() {
+            return;
+        }
+        // Coroutines may go on meanwhile, and come to their requests' end.
+        self.hold();
+        due.retain(|limit| self.limited(*limit).is_some_and(|coroutine| !self.interrupt(&coroutine)));
+        self.release();
+        let soon = Instant::now() + INTERVAL;
+        for limit in due {
+            self.limits.borrow_mut().add(soon, limit, |limit| self.has_limit(limit));
         }
     }
 
-    /// Interrupts the request that the limit is of where it waits; false if it must be interrupted in its language.
-    fn interrupt_wait(&self, limit: Token) -> bool {
-        let Some(coroutine) = self.limited(limit) else { return true };
+    /// With the language's lock. False if it must not be where it is now.
+    fn interrupt(&self, coroutine: &Coroutine) -> bool {
         let waits = coroutine.waiting.get() && coroutine.limit.interruptible.get();
+        if !self.runtime.may_interrupt(coroutine.identity(), waits) {
+            return false;
+        }
+        coroutine.limit.hit.set(true);
         if waits {
-            coroutine.limit.hit.set(true);
             coroutine.limit.pending.set(true);
             self.posing.set(self.posing.get() + 1);
-            self.wake(Token { key: limit.key, serial: coroutine.serial.get() }, Wake::Interrupted);
+            self.wake(Token { key: coroutine.key, serial: coroutine.serial.get() }, Wake::Interrupted);
+        } else {
+            self.runtime.interrupt(coroutine.identity());
         }
-        waits
+        true
     }
 
     /// The coroutine whose request this limit is of, if it is under way.

@@ -7,19 +7,21 @@
 //!
 //! However it is raised, it is made, and so it is known that it was.
 
-use std::ffi::{c_int, c_ulong};
+use std::ffi::{CStr, c_int, c_ulong};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::coro::take_interruption;
 
 /// Made before the first request.
 static EXCEPTION: OnceLock<Py<PyType>> = OnceLock::new();
+/// What is asked whether a thread minds locks.
+static MINDS_LOCKS: OnceLock<Py<PyAny>> = OnceLock::new();
 /// The signal; 0 for none.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
@@ -50,6 +52,9 @@ pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
     class.setattr(py, "__init__", pyo3::wrap_pyfunction!(made, py)?)?;
     // One that is there already is as good.
     let _ = EXCEPTION.set(class);
+    let names = PyDict::new(py);
+    py.run(QUESTION, Some(&names), None)?;
+    let _ = MINDS_LOCKS.set(names.as_any().get_item("minds_locks")?.unbind());
     let number = libc::SIGRTMAX() - 5;
     let handler = pyo3::wrap_pyfunction!(raise_if_interrupted, py)?;
     py.import("_signal")?.call_method1("signal", (number, handler))?;
@@ -64,6 +69,22 @@ pub(super) fn signal() {
         // SAFETY: may be called at any time, also without the GIL.
         unsafe { ffi::PyErr_SetInterruptEx(number) };
     }
+}
+
+/// The code of imports and of `threading` holds locks between two of its lines that nobody would let go of if anything were
+/// raised there; it isn't there for long, unless it waits, which in `threading` is minded.
+const QUESTION: &CStr = c"
+import sys, threading
+def minds_locks(identity, waits, frames=sys._current_frames, threading=threading.__file__):
+    frame = frames().get(identity)
+    name = frame.f_code.co_filename if frame else ''
+    return name.startswith('<frozen importlib._bootstrap') or name == threading and not waits
+";
+
+/// Whether the thread that passes for `identity` is where nothing must be raised.
+pub(super) fn minds_locks(py: Python<'_>, identity: usize, waits: bool) -> bool {
+    let answer = MINDS_LOCKS.get().map(|question| question.call1(py, (identity, waits)));
+    answer.is_some_and(|answer| answer.is_ok_and(|minds| minds.is_truthy(py).unwrap_or(false)))
 }
 
 /// Raises the exception in the thread that passes for `identity`, as soon as it runs Python code.
