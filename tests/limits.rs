@@ -30,6 +30,26 @@ on_every_class! {
         assert_eq!(server.connect().send(format!("GET / HTTP/1.1\r\nX: {}", "v".repeat(5000))).response().status, 431);
     }
 
+    fn a_large_head_is_431(class: &str) {
+        let server = server(class, &["--limit-request-head", "20K"]);
+        let fields = |count: usize| (0..count).map(|n| format!("X-{n}: {}\r\n", "v".repeat(990))).collect::<String>();
+        let request = |count: usize| format!("GET / HTTP/1.1\r\nHost: t\r\n{}\r\n", fields(count));
+        assert_eq!(server.connect().send(request(20)).response().status, 200);
+        assert_eq!(server.connect().send(request(21)).response().status, 431);
+        server.wait_for_log("the request head is larger than limit_request_head, 20480 bytes");
+    }
+
+    fn a_target_whose_brackets_hold_no_address_is_400(class: &str) {
+        let server = server(class, &[]);
+        let get = |target: &str| {
+            server.connect().send(format!("GET {target} HTTP/1.1\r\nHost: t\r\n\r\n")).response().status
+        };
+        for target in ["http://[::1/x", "s://]ufd/:"] {
+            assert_eq!(get(target), 400, "{target}");
+        }
+        assert_eq!(get("http://[::1]:8000/"), 200);
+    }
+
     fn a_large_body_is_413(class: &str) {
         let server = server(class, &["--limit-request-body", "1000"]);
         let post = |length: usize| {

@@ -82,6 +82,7 @@ impl Config {
                 line: self.limit_request_line,
                 fields: self.limit_request_fields,
                 field_size: self.limit_request_field_size,
+                head: usize::try_from(self.limit_request_head).unwrap_or(usize::MAX),
             },
             permit_obsolete_folding: self.permit_obsolete_folding,
             strip_header_spaces: self.strip_header_spaces,

@@ -89,8 +89,7 @@ settings! {
     }
 
     "Security" {
-        /// The longest request line in bytes, answered with 414 beyond; 0 leaves only the limit of the head
-        /// as a whole.
+        /// The longest request line in bytes, answered with 414 beyond; 0 is a mebibyte.
         limit_request_line: usize as Whole = 4094, ["--limit-request-line"] INT, Implemented;
         /// The most header fields in a request, answered with 431 beyond.
         limit_request_fields: usize as Whole = 100, ["--limit-request-fields"] INT, Implemented;
@@ -393,6 +392,9 @@ settings! {
         loop_lag: Duration as Seconds = Duration::from_millis(500), ["--loop-lag"] SECONDS, Implemented;
         /// How much address space the stack of a request has; memory is taken as it is used. Class `coro`.
         coro_stack: u64 as Bytes = 4 << 20, ["--coro-stack"] BYTES, Implemented;
+        /// The largest request head in bytes, its line and all its fields, answered with 431 beyond; 0 is no limit. There is
+        /// always room for the longest request line and the longest header field.
+        limit_request_head: u64 as Bytes = 64 * 1024, ["--limit-request-head"] BYTES, Implemented;
         /// The largest request body in bytes, answered with 413 beyond; 0 is no limit.
         limit_request_body: u64 as Whole = 0, ["--limit-request-body"] BYTES, Implemented;
         /// How many bytes of a request body are kept in memory; a larger one goes to an unlinked temporary

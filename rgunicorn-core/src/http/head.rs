@@ -8,10 +8,12 @@
 //! | lines end with CRLF; no CR or LF stands anywhere else | RFC 9112 2.2 | `scan` |
 //! | the request line has its limit (414) | RFC 9112 3, `limit_request_line` | `scan` |
 //! | a field has its limit, and so has their number (431) | RFC 6585 5, `limit_request_field_size`, `limit_request_fields` | `scan` |
+//! | the head as a whole has its limit (431) | RFC 6585 5, `limit_request_head` | `scan` |
 //! | no folded lines (`permit_obsolete_folding`: they are joined) | RFC 9112 5.2 | `scan`, `fields` |
 //! | method, target and version with one space between them | RFC 9112 3 | `request_line` |
 //! | the method is a token, of 3 to 20 characters, without lower case and `#` (`permit_unconventional_http_method`: any token) | RFC 9110 9.1, gunicorn | `request_line` |
 //! | the target is visible ASCII | RFC 9112 3.2, RFC 3986 2 | `request_line` |
+//! | brackets in an absolute URI or `host:port` have an IP address in them | RFC 3986 3.2.2 | `request_line` |
 //! | `*` with OPTIONS only, `host:port` with CONNECT only, else a path or an absolute URI | RFC 9112 3.2.1 to 3.2.4 | `request_line` |
 //! | the version is HTTP/1.0 or HTTP/1.1 (`permit_unconventional_http_version`: any digits) | RFC 9112 2.3 | `request_line` |
 //! | header names are tokens, with the colon right behind them (`strip_header_spaces`: or white space between) | RFC 9112 5.1 | `fields` |

@@ -14,11 +14,13 @@ pub struct Limits {
     pub fields: usize,
     /// One field with its line end, in bytes; more is 431 (gunicorn: `limit_request_field_size`).
     pub field_size: usize,
+    /// The head as a whole, in bytes; more is 431 (`limit_request_head`). Zero is no limit.
+    pub head: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { line: 4094, fields: 100, field_size: 8190 }
+        Limits { line: 4094, fields: 100, field_size: 8190, head: 64 * 1024 }
     }
 }
 
@@ -34,7 +36,20 @@ impl Limits {
 
     /// The limits that the settings stand for, none of them zero, as gunicorn reads them.
     pub(super) fn effective(&self) -> Limits {
+        let parts = self.effective_parts();
         Limits {
+            head: match self.head {
+                0 => usize::MAX,
+                // Whoever has allowed a large part means to have it.
+                head => head.max(parts.line.saturating_add(parts.field_size)),
+            },
+            ..parts
+        }
+    }
+
+    fn effective_parts(&self) -> Limits {
+        Limits {
+            head: self.head,
             line: match self.line {
                 0 => Self::UNLIMITED_LINE,
                 line => line.min(Self::MAX_LINE),
@@ -174,12 +189,23 @@ mod tests {
     #[test]
     fn limits_are_read_as_gunicorn_reads_them() {
         let effective = |line, fields, field_size| {
-            let limits = Limits { line, fields, field_size }.effective();
+            let limits = Limits { line, fields, field_size, ..Limits::default() }.effective();
             (limits.line, limits.fields, limits.field_size)
         };
         assert_eq!(effective(4094, 100, 8190), (4094, 100, 8190));
         assert_eq!(effective(0, 0, 0), (1024 * 1024, 32768, 8190));
         assert_eq!(effective(8191, 32769, 100_000), (8190, 32768, 100_000));
+    }
+
+    #[test]
+    fn the_head_as_a_whole_has_room_for_its_largest_parts() {
+        let head = |head, line, field_size| Limits { line, field_size, head, fields: 1 }.effective().head;
+        assert_eq!(head(65536, 4094, 8190), 65536);
+        assert_eq!(head(1, 100, 200), 300);
+        assert_eq!(head(65536, 4094, 100_000), 104_094);
+        assert_eq!(head(65536, 0, 8190), 1024 * 1024 + 8190);
+        assert_eq!(head(65536, 1, usize::MAX), usize::MAX);
+        assert_eq!(head(0, 1, 1), usize::MAX);
     }
 
     #[test]

@@ -69,6 +69,14 @@ impl Refusal {
         Refusal::new(431, "Request Header Fields Too Large", message)
     }
 
+    /// 431: the head as a whole is larger than `limit_request_head`.
+    #[cold]
+    pub fn head_over_limit(limit: usize) -> Self {
+        Refusal::fields_too_large(format!(
+            "the request head is larger than limit_request_head, {limit} bytes"
+        ))
+    }
+
     /// 500: the server or its application failed. The message goes to the client too: say nothing that is secret.
     #[cold]
     pub fn internal_error(message: impl Into<String>) -> Self {

@@ -1,5 +1,7 @@
 //! The request line (RFC 9112 section 3): method, target, version.
 
+use std::net::Ipv6Addr;
+
 use super::grammar::{is_token, quote};
 use super::{Policy, Refusal, Span, Version};
 
@@ -119,8 +121,14 @@ fn split(method: &[u8], target: &[u8]) -> Result<(Range, Range), Refusal> {
         // Section 3.2.4.
         b"*" if method == b"OPTIONS" => Ok((0..1, none)),
         b"*" => Err(Refusal::bad("the request target * is for OPTIONS only")),
-        _ => match authority_end(target) {
-            Some(end) => Ok(path_and_query(target, end)),
+        _ => match authority(target) {
+            Some(authority) if !brackets_are_sound(target.get(authority.clone()).unwrap_or(&[])) => {
+                Err(Refusal::bad(format!(
+                    "request target {} has brackets in its host that aren't around an IPv6 address",
+                    quote(target)
+                )))
+            }
+            Some(authority) => Ok(path_and_query(target, authority.end)),
             None => Err(Refusal::bad(format!(
                 "request target {} is neither a path, starting with /, nor an absolute URI",
                 quote(target)
@@ -140,19 +148,53 @@ fn path_and_query(target: &[u8], start: usize) -> (Range, Range) {
     }
 }
 
-/// Where the authority of an absolute URI ends: `scheme "://" authority` (RFC 3986 sections 3.1 and 3.2), neither part
+/// Where the authority of an absolute URI lies: `scheme "://" authority` (RFC 3986 sections 3.1 and 3.2), neither part
 /// empty.
-fn authority_end(target: &[u8]) -> Option<usize> {
+fn authority(target: &[u8]) -> Option<Range> {
     let scheme = memchr::memmem::find(target, b"://")?;
     let (first, others) = target.get(..scheme)?.split_first()?;
     let in_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     if !first.is_ascii_alphabetic() || !others.iter().all(in_scheme) {
         return None;
     }
-    let authority = target.get(scheme + 3..)?;
-    let length =
-        authority.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(authority.len());
-    (length > 0).then_some(scheme + 3 + length)
+    let start = scheme + 3;
+    let rest = target.get(start..)?;
+    let length = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    (length > 0).then_some(start..start + length)
+}
+
+/// Whether brackets stand in an authority only around an IP literal that is all of its host (RFC 3986 section 3.2.2): what
+/// takes the URI apart again, as Python's `urllib.parse` does, would fail on others.
+fn brackets_are_sound(authority: &[u8]) -> bool {
+    if memchr::memchr2(b'[', b']', authority).is_none() {
+        return true;
+    }
+    let host = memchr::memrchr(b'@', authority).map_or(0, |at| at + 1);
+    let (user, host) = authority.split_at(host);
+    let Some(literal) = host.strip_prefix(b"[") else { return false };
+    let Some(end) = memchr::memchr(b']', literal) else { return false };
+    let (literal, port) = (literal.get(..end).unwrap_or(&[]), literal.get(end + 1..).unwrap_or(&[]));
+    let port_is_sound = port.is_empty()
+        || port.strip_prefix(b":").is_some_and(|digits| digits.iter().all(u8::is_ascii_digit));
+    memchr::memchr2(b'[', b']', user).is_none() && is_ip_literal(literal) && port_is_sound
+}
+
+/// What may stand in brackets: an IPv6 address, with a zone (RFC 6874) or not, or one of a version to come.
+fn is_ip_literal(literal: &[u8]) -> bool {
+    if let [b'v' | b'V', future @ ..] = literal {
+        let Some(dot) = memchr::memchr(b'.', future) else { return false };
+        let (version, address) = future.split_at(dot);
+        let in_address = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:".contains(byte);
+        return !version.is_empty()
+            && version.iter().all(u8::is_ascii_hexdigit)
+            && address.len() > 1
+            && address.iter().all(in_address);
+    }
+    let (address, zone) = match memchr::memchr(b'%', literal) {
+        Some(percent) => literal.split_at(percent),
+        None => (literal, &b"%zone"[..]),
+    };
+    zone.len() > 1 && std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
 /// `uri-host ":" port` (RFC 9110 section 7.2), without looking into the host more than needed.
@@ -161,7 +203,11 @@ fn is_authority(target: &[u8]) -> bool {
     let (host, port) = target.split_at(colon);
     let in_host = |byte: &u8| !matches!(byte, b'/' | b'?' | b'#' | b'@');
     let port = port.get(1..).unwrap_or(&[]);
-    !host.is_empty() && host.iter().all(in_host) && !port.is_empty() && port.iter().all(u8::is_ascii_digit)
+    !host.is_empty()
+        && host.iter().all(in_host)
+        && !port.is_empty()
+        && port.iter().all(u8::is_ascii_digit)
+        && brackets_are_sound(target)
 }
 
 #[cfg(test)]
@@ -191,6 +237,11 @@ mod tests {
             ("GET http://a:80/b?c HTTP/1.1", "/b", "c"),
             ("GET http://a HTTP/1.1", "", ""),
             ("GET http://a?b HTTP/1.1", "", "b"),
+            ("GET http://[::1]:80/b HTTP/1.1", "/b", ""),
+            ("GET http://u:p@[fe80::1%25eth0]/b HTTP/1.1", "/b", ""),
+            ("GET http://[v1.a:b]/b HTTP/1.1", "/b", ""),
+            ("GET http://a/[b]?[c] HTTP/1.1", "/[b]", "[c]"),
+            ("GET /[b HTTP/1.1", "/[b", ""),
             ("OPTIONS * HTTP/1.1", "*", ""),
             ("CONNECT a.example:443 HTTP/1.1", "", ""),
             ("CONNECT [::1]:443 HTTP/1.1", "", ""),
@@ -228,6 +279,20 @@ mod tests {
             "GET http:///b HTTP/1.1",
             "GET a?http://b HTTP/1.1",
             "GET http:a HTTP/1.1",
+            "GET http://[::1/x HTTP/1.1",
+            "GET http://::1]/x HTTP/1.1",
+            "GET s://]ufd/: HTTP/1.1",
+            "GET http://[]/ HTTP/1.1",
+            "GET http://[a]/ HTTP/1.1",
+            "GET http://[127.0.0.1]/ HTTP/1.1",
+            "GET http://[::1%]/ HTTP/1.1",
+            "GET http://[v1]/ HTTP/1.1",
+            "GET http://[vg.a]/ HTTP/1.1",
+            "GET http://[::1]a/ HTTP/1.1",
+            "GET http://[::1]:a/ HTTP/1.1",
+            "GET http://a[::1]/ HTTP/1.1",
+            "GET http://[u]@[::1]/ HTTP/1.1",
+            "GET http://[[::1]]/ HTTP/1.1",
             "CONNECT /a HTTP/1.1",
             "CONNECT a HTTP/1.1",
             "CONNECT a: HTTP/1.1",
@@ -235,6 +300,8 @@ mod tests {
             "CONNECT a:b HTTP/1.1",
             "CONNECT http://a:1 HTTP/1.1",
             "CONNECT u@a:1 HTTP/1.1",
+            "CONNECT [::1:1 HTTP/1.1",
+            "CONNECT [a]:1 HTTP/1.1",
             "CONNECT * HTTP/1.1",
             "get / HTTP/1.1",
             "GE#T / HTTP/1.1",

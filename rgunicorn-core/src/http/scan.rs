@@ -9,7 +9,7 @@ use memchr::memchr2;
 use super::grammar::{is_blank, is_tchar, quote};
 use super::{Limits, Refusal};
 
-/// Offsets in the buffer must fit into a [`Span`](super::Span); no sane limit comes near.
+/// Offsets in the buffer must fit into a [`Span`](super::Span), where `limit_request_head` is none.
 const MAX_HEAD: usize = i32::MAX as usize;
 
 /// What comes next in the buffer.
@@ -88,7 +88,8 @@ impl Scan {
                 }
                 Stage::RequestLine => {
                     let over = || Refusal::line_too_long(limits.line);
-                    let Some(end) = self.line_end(buffer, limits.line, over)? else {
+                    let most = self.start.saturating_add(limits.line);
+                    let Some(end) = self.line_end(buffer, most, over)? else {
                         return Ok(Found::Partial);
                     };
                     self.fields_start = self.at;
@@ -126,12 +127,13 @@ impl Scan {
                 Stage::Field => {
                     // The limit counts the line end in.
                     let limit = limits.field_size.saturating_sub(2);
-                    let start = self.start;
+                    let (start, most) = (self.start, self.start.saturating_add(limit));
                     // The message shows no more than the limit, or it would depend on how much has come.
-                    let over = || {
-                        field_too_large(buffer.get(start..start + limit).unwrap_or(&[]), limits.field_size)
+                    let over = || match most <= limits.head {
+                        true => field_too_large(buffer.get(start..most).unwrap_or(&[]), limits.field_size),
+                        false => Refusal::head_over_limit(limits.head),
                     };
-                    if self.line_end(buffer, limit, over)?.is_none() {
+                    if self.line_end(buffer, most.min(limits.head), over)?.is_none() {
                         return Ok(Found::Partial);
                     }
                     self.stage = Stage::LineStart;
@@ -140,19 +142,19 @@ impl Scan {
         }
     }
 
-    /// Looks for the end of the current line: the offset of its CRLF, if that has come. `limit` is how many bytes there
-    /// may be from `self.start` to there, the line ends of folded lines among them.
+    /// Looks for the end of the current line: the offset of its CRLF, if that has come, which may be no greater than
+    /// `most`.
     fn line_end(
         &mut self,
         buffer: &[u8],
-        limit: usize,
+        most: usize,
         over: impl FnOnce() -> Refusal,
     ) -> Result<Option<usize>, Refusal> {
         let rest = buffer.get(self.at..).unwrap_or(&[]);
         let found = memchr2(b'\r', b'\n', rest);
         let end = self.at + found.unwrap_or(rest.len());
         // Before the byte at `end` is judged, so that a line is too long whatever comes behind the limit.
-        if end.saturating_sub(self.start) > limit || end > MAX_HEAD {
+        if end > most.min(MAX_HEAD) {
             return Err(over());
         }
         self.at = end;

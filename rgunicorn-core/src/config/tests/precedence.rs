@@ -186,11 +186,12 @@ fn help_and_version_need_no_valid_configuration() {
 fn the_settings_reach_those_who_ask_for_them_in_bulk() {
     let config = World::new(
         "--limit-request-line 1 --limit-request-fields 2 --limit-request-field_size 3 --header-map refuse \
-         --strip-header-spaces --request-body-buffer 4 --forwarder-headers x",
+         --limit-request-head 5K --strip-header-spaces --request-body-buffer 4 --forwarder-headers x",
     )
     .config();
     let policy = config.http_policy();
     assert_eq!((policy.limits.line, policy.limits.fields, policy.limits.field_size), (1, 2, 3));
+    assert_eq!(policy.limits.head, 5120);
     assert_eq!(policy.header_map, crate::http::HeaderMap::Refuse);
     assert!(policy.strip_header_spaces && !policy.permit_obsolete_folding);
     assert_eq!(policy.forwarder_headers, ["X"]);

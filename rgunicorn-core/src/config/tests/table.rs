@@ -68,6 +68,7 @@ fn every_setting_of_gunicorn_is_here_with_its_flags_and_default() {
             ("request_timeout", true),
             ("loop_lag", true),
             ("coro_stack", true),
+            ("limit_request_head", true),
             ("limit_request_body", true),
             ("request_body_buffer", true),
             ("websocket_ping_interval", true),

@@ -139,7 +139,7 @@ fn malformed_chunks_are_refused() {
 
 #[test]
 fn limits_hold_before_the_line_has_ended() {
-    let limits = Limits { line: 0, fields: 2, field_size: 10 };
+    let limits = Limits { line: 0, fields: 2, field_size: 10, head: 0 };
     let policy = Policy { limits, ..Policy::default() };
     let status =
         |input: &[u8]| decode(BodyFraming::Chunked, input, &policy).map(|_| ()).map_err(|e| e.status);
@@ -185,7 +185,7 @@ proptest! {
         sizes in prop::collection::vec(1usize..9, 1..9),
         relaxed: bool,
     ) {
-        let limits = Limits { line: 0, fields: 2, field_size: 16 };
+        let limits = Limits { line: 0, fields: 2, field_size: 16, head: 0 };
         let policy = Policy {
             limits, permit_obsolete_folding: relaxed, strip_header_spaces: relaxed, ..Policy::default()
         };

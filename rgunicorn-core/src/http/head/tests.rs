@@ -214,7 +214,7 @@ fn requests_that_are_refused() {
 
 #[test]
 fn limits_are_met_to_the_byte() {
-    let limits = Limits { line: 16, fields: 2, field_size: 10 };
+    let limits = Limits { line: 16, fields: 2, field_size: 10, head: 0 };
     let policy = Policy { limits, ..Policy::default() };
     assert_eq!(status(b"GET /ab HTTP/1.1\r\n\r\n", &policy), 200);
     assert_eq!(status(b"\r\nGET /ab HTTP/1.1\r\n\r\n", &policy), 200);
@@ -231,8 +231,27 @@ fn limits_are_met_to_the_byte() {
 }
 
 #[test]
+fn the_head_as_a_whole_has_its_limit() {
+    let limits = Limits { line: 16, fields: 100, field_size: 10, head: 38 };
+    let policy = Policy { limits, ..Policy::default() };
+    // It is counted up to the end of a field, its line end not included.
+    assert_eq!(status(b"GET / HTTP/1.1\r\nA:4567\r\nB:4567\r\nC:4567\r\n\r\n", &policy), 200);
+    assert_eq!(status(b"GET / HTTP/1.1\r\nA:4567\r\nB:4567\r\nC:45678", &policy), 431);
+    assert_eq!(status(b"GET / HTTP/1.1\r\nA:4567\r\nB:4567\r\nC:4567\r\nD:\r\n\r\n", &policy), 431);
+    let refusal = read(b"GET / HTTP/1.1\r\nA:4567\r\nB:4567\r\nC:45678", &policy).unwrap_err();
+    assert_eq!(refusal.message, "the request head is larger than limit_request_head, 38 bytes");
+    // A field that is too large by itself is what is named.
+    let refusal = read(b"GET / HTTP/1.1\r\nA:4567\r\nB:4567890123456789", &policy).unwrap_err();
+    assert_eq!(refusal.message, "header field \"B\" is larger than 10 bytes");
+    // By default it is 64 KiB.
+    let field = format!("A: {}\n", "x".repeat(8000));
+    assert_eq!(status(&get(&field.repeat(8)), &Policy::default()), 200);
+    assert_eq!(status(&get(&field.repeat(9)), &Policy::default()), 431);
+}
+
+#[test]
 fn limits_of_zero() {
-    let limits = Limits { line: 0, fields: 0, field_size: 0 };
+    let limits = Limits { line: 0, fields: 0, field_size: 0, head: 0 };
     let policy = Policy { limits, ..Policy::default() };
     let line = |length: usize| format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(length - 14)).into_bytes();
     let one =
@@ -375,8 +394,8 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     let header_map = prop::sample::select(vec![HeaderMap::Drop, HeaderMap::Refuse, HeaderMap::Dangerous]);
     let limits = prop::sample::select(vec![
         Limits::default(),
-        Limits { line: 20, fields: 3, field_size: 24 },
-        Limits { line: 1, fields: 1, field_size: 1 },
+        Limits { line: 20, fields: 3, field_size: 24, head: 50 },
+        Limits { line: 1, fields: 1, field_size: 1, head: 0 },
     ]);
     (limits, header_map, any::<[bool; 5]>()).prop_map(|(limits, header_map, on)| Policy {
         limits,

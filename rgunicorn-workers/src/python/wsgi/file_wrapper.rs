@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 
 use super::interned::intern;
 use pyo3::exceptions::PyAttributeError;
@@ -61,7 +62,9 @@ impl FileWrapper {
         // SAFETY: the object's file is open, as it has just told its position, and stays so while we hold the GIL.
         let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned().ok()?;
         let file = File::from(descriptor);
-        let metadata = file.metadata().ok().filter(|metadata| metadata.is_file())?;
+        // One without a block is empty, or its content is made up as it is read and its size says nothing of it: those in
+        // /proc have the size 0, those in /sys that of a page.
+        let metadata = file.metadata().ok().filter(|metadata| metadata.is_file() && metadata.blocks() > 0)?;
         Some(PlainFile { length: metadata.len().saturating_sub(offset), descriptor: file.into(), offset })
     }
 }

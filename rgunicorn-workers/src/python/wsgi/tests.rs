@@ -417,6 +417,18 @@ fn a_wrapped_file_is_left_to_the_kernel_from_where_it_stands() {
 }
 
 #[test]
+fn a_wrapped_file_whose_size_says_nothing_is_read() {
+    attached(|py| {
+        for path in ["/proc/version", "/sys/kernel/mm/transparent_hugepage/enabled"] {
+            let Ok(content) = std::fs::read(path) else { continue };
+            let code = app(&format!("{OK}\nreturn environ['wsgi.file_wrapper'](open({path:?}, 'rb'))"));
+            let answer = answer(py, &application(py, &code), &mut Recorder::default()).unwrap();
+            assert_eq!(pieces(py, answer).0.concat(), content, "{path}");
+        }
+    });
+}
+
+#[test]
 fn a_wrapped_file_is_closed_once_and_the_wrapper_is_what_people_expect() {
     attached(|py| {
         let code = "import io\nclass F(io.BytesIO):\n    n = 0\n    def close(self):\n        F.n += 1\n        super().close()\n\
