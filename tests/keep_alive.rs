@@ -1,5 +1,7 @@
 //! A connection lives as long as client and server want it to, and no longer.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use rgunicorn_harness::{Server, on_every_class};
@@ -62,6 +64,42 @@ fn sync_closes_after_each_response() {
 }
 
 on_every_class! {
+    fn idle_connections_make_way_for_new_ones(class: &str) {
+        for workers in [1, 2] {
+            let number = workers.to_string();
+            let server = server(class, &["-w", &number, "--worker-connections", "4", "--keep-alive", "600"]);
+            server.wait_for_log_times(") is ready", workers);
+            let mut idle: Vec<_> = (0..4 * workers).map(|_| server.connect()).collect();
+            for client in &mut idle {
+                assert_eq!(client.get("/").status, 200);
+            }
+            for _ in 0..3 {
+                assert_eq!(server.connect().get("/").status, 200);
+            }
+        }
+    }
+
+    fn busy_connections_make_way_for_new_ones(class: &str) {
+        let server = server(class, &["--worker-connections", "3", "--keep-alive", "600"]);
+        let answered = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut client = server.connect();
+                    while !answered.load(Relaxed) {
+                        if client.get("/").header("Connection") == Some("close") {
+                            client = server.connect();
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(500));
+            let answer = server.connect().send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").read_response(false);
+            answered.store(true, Relaxed);
+            assert_eq!(answer.map(|answer| answer.status).ok(), Some(200));
+        });
+    }
+
     fn connection_close_is_heeded(class: &str) {
         let server = server(class, &[]);
         let mut client = server.connect();

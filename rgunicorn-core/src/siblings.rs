@@ -203,6 +203,11 @@ impl Share {
         (share + share / 64) as usize
     }
 
+    /// Whether other workers can hold more connections, of which each worker may have so many.
+    pub(crate) fn leaves_room(self, each: usize) -> bool {
+        self.workers > 1 && self.connections < self.workers.saturating_mul(each as u64)
+    }
+
     /// One more connection has come.
     pub(crate) fn one_more(&mut self) {
         self.connections += 1;

@@ -57,7 +57,8 @@ settings! {
         /// How many threads a worker answers requests with; more than one with class `sync` means class
         /// `threads`.
         threads: usize as Whole = 1, ["--threads"] INT, Implemented;
-        /// How many connections a worker holds at once; further clients wait in the backlog.
+        /// How many connections a worker holds at once; further clients wait in the backlog, until an idle one makes way
+        /// or a response ends its connection for them.
         worker_connections: usize as Positive = 1000,
             ["--worker-connections"] INT, Implemented;
         /// After how many requests a worker is replaced by a new one; 0 never replaces it.

@@ -19,6 +19,8 @@ use crate::sys::epoll;
 pub(super) struct Acceptor {
     listeners: Vec<(Listener, Arc<ServerAddress>)>,
     watched: bool,
+    /// They aren't, since there is no room: how long to wait until that is looked at again.
+    rests: Option<Duration>,
     /// Whether a connection wakes up one worker, or each that waits.
     exclusive: bool,
     paused_until: Option<Instant>,
@@ -35,7 +37,7 @@ impl Acceptor {
     const TURN: Duration = Duration::from_millis(1);
     /// How often an exclusive watch is not taken at its word. The one worker that the kernel wakes up for a connection may
     /// be killed before it runs, and then nobody else is told.
-    const DOUBT: Duration = Duration::from_secs(1);
+    pub(super) const DOUBT: Duration = Duration::from_secs(1);
 
     pub(super) fn new(listeners: Vec<Listener>, accept: Accept) -> Self {
         let shared = |listener: Listener| {
@@ -46,7 +48,15 @@ impl Acceptor {
         // A worker that takes connections only while it is idle may be woken up for one and then have a request to answer
         // first: another worker must know of the connection as well.
         let exclusive = accept == Accept::Eagerly;
-        Acceptor { listeners, watched: false, exclusive, paused_until: None, asked: Instant::now(), next: 0 }
+        Acceptor {
+            listeners,
+            watched: false,
+            rests: None,
+            exclusive,
+            paused_until: None,
+            asked: Instant::now(),
+            next: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -69,13 +79,18 @@ impl Acceptor {
         self.listeners.is_empty()
     }
 
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched
+    }
+
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.paused_until
     }
 
     /// When to ask for connections though no event tells of any.
     pub(super) fn doubts_from(&self) -> Option<Instant> {
-        (self.watched && self.exclusive).then(|| self.asked + Self::DOUBT)
+        let doubt = (self.watched && self.exclusive).then_some(Self::DOUBT);
+        self.rests.or(doubt).map(|after| self.asked + after)
     }
 
     /// Whether to ask for connections though no event tells of any.
@@ -90,6 +105,7 @@ impl Acceptor {
 
     /// Has the poller tell when a connection waits.
     pub(super) fn watch(&mut self, poll: &mio::Poll) -> io::Result<()> {
+        self.rests = None;
         if !self.watched {
             for (index, (listener, _)) in self.listeners.iter().enumerate() {
                 epoll::watch(poll.as_raw_fd(), listener.as_raw_fd(), LISTENERS - index, self.exclusive)?;
@@ -110,11 +126,24 @@ impl Acceptor {
         }
     }
 
+    /// Ends the watch, until somebody asks again: after this time at the latest.
+    pub(super) fn rest(&mut self, poll: &mio::Poll, after: Duration) {
+        self.unwatch(poll);
+        self.rests = (!self.is_closed()).then_some(after);
+    }
+
+    /// Whether a connection waits, for whichever worker.
+    pub(super) fn somebody_waits(&self) -> bool {
+        let listener = |(listener, _): &(Listener, _)| epoll::is_readable(listener.as_raw_fd());
+        self.listeners.iter().any(listener)
+    }
+
     /// Closes our copies of the listeners.
     pub(super) fn close(&mut self, poll: &mio::Poll) {
         // Other processes hold the same sockets open, so that closing ours alone would not end the watch.
         self.unwatch(poll);
         self.listeners.clear();
+        self.rests = None;
         self.paused_until = None;
     }
 
@@ -160,8 +189,7 @@ impl Engine {
             if self.config.accept == Accept::WhileIdle && !self.ready.is_empty() {
                 return;
             }
-            if self.places.len() >= self.config.worker_connections {
-                self.acceptor.unwatch(&self.poll);
+            if !self.make_way() {
                 return;
             }
             match self.acceptor.accept() {
@@ -214,21 +242,8 @@ impl Engine {
         self.progress(key);
     }
 
-    /// A connection is gone: another may come.
-    pub(super) fn make_room(&mut self) {
-        if self.stood_in {
-            // Others take what comes until the next turn.
-            return;
-        }
-        if !self.acceptor.watched && self.acceptor.paused_until.is_none() {
-            self.watch_listeners();
-        }
-    }
-
     pub(super) fn watch_listeners(&mut self) {
-        if self.places.len() < self.config.worker_connections
-            && let Err(error) = self.acceptor.watch(&self.poll)
-        {
+        if let Err(error) = self.acceptor.watch(&self.poll) {
             tracing::error!("cannot watch a listener: {error}");
         }
     }

@@ -89,6 +89,8 @@ pub(crate) struct Connection {
     pub(super) page: bool,
     /// What follows on it isn't HTTP any more.
     pub(crate) upgraded: bool,
+    /// It was closed for another to have its place, and its client may not have seen that.
+    pub(super) parting: bool,
     peer: Peer,
     server: Arc<ServerAddress>,
     trusted: bool,
@@ -148,6 +150,7 @@ impl Connection {
             received: 0,
             page: false,
             upgraded: false,
+            parting: false,
             trusted: config.policy.forwarded_allow.allows(peer.ip()),
             peer,
             server,
@@ -196,6 +199,11 @@ impl Connection {
     /// Whether not a byte of the next request is there.
     pub(crate) fn is_idle(&self) -> bool {
         self.phase == Phase::Head && self.begin == self.input.len()
+    }
+
+    /// Whether nothing is going on, so that it may be closed without harm.
+    pub(super) fn rests(&mut self) -> bool {
+        self.is_idle() && !self.queued && self.response.output().is_empty()
     }
 
     /// Whether bytes of a next request came with the current one.

@@ -96,6 +96,7 @@ impl Engine {
     pub(super) fn close(&mut self, key: usize) {
         let place = self.places.try_remove(key);
         if let Some(mut connection) = place.and_then(|place| place.connection) {
+            self.forget_parting(&connection);
             self.tally.forget(&mut connection, self.now);
             self.tally.slot().set_connections(self.places.len());
             // Closing the descriptor takes it out of epoll as well, unless somebody else has it: they are to see that

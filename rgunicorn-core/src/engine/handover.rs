@@ -91,14 +91,24 @@ impl Engine {
 
     /// Whether the next turn takes something out of the queue, as far as is known.
     pub(super) fn may_take_over(&self) -> bool {
-        let full = self.places.len() >= self.config.worker_connections;
-        let wants = !full && (!self.out_of_reach || self.draining);
+        let wants = !self.is_full() && (!self.out_of_reach || self.draining);
         wants && self.handover.as_ref().is_some_and(|handover| handover.pending && !handover.leaving)
     }
 
     /// When the queue is to be looked at again.
     pub(super) fn queue_left_until(&self) -> Option<Instant> {
         self.handover.as_ref()?.left_until
+    }
+
+    /// Whether something in the queue waits for a worker to take it.
+    pub(super) fn has_parcel(&self) -> bool {
+        self.handover.as_ref().is_some_and(|handover| handover.siblings.next_reason().is_some())
+    }
+
+    /// Whether other workers have places for connections that this one hasn't.
+    pub(super) fn others_have_room(&self) -> bool {
+        let Some(handover) = &self.handover else { return false };
+        handover.siblings.share(self.places.len()).leaves_room(self.config.worker_connections)
     }
 
     /// There may be something in the queue.
@@ -167,7 +177,7 @@ impl Engine {
         let mut few = FEW;
         for _ in 0..BATCH {
             let busy = self.config.accept == Accept::WhileIdle && !self.ready.is_empty();
-            if busy || self.places.len() >= self.config.worker_connections {
+            if busy || !self.make_way() {
                 return;
             }
             let has_room = self.share().is_none_or(|share| self.places.len() < share.most());

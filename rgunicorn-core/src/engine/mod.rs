@@ -15,6 +15,7 @@
 //! | `upload` | a request body that the application reads as it arrives |
 //! | `transport` | the socket; TLS will stand there |
 //! | `accept` | taking connections from listeners |
+//! | `room` | idle connections that make way for others |
 //! | `handover` | connections that go from worker to worker |
 //! | `timers` | deadlines |
 //! | `tally` | what the scoreboard is told |
@@ -30,6 +31,7 @@ mod handover;
 mod output;
 mod pages;
 mod parked;
+mod room;
 mod tally;
 mod timers;
 mod transport;
@@ -58,6 +60,7 @@ use handover::{Handover, QUEUE};
 pub(crate) use output::{Flushed, Output};
 pub use pages::Pages;
 pub use parked::{Occasion, Ticket, Wants};
+use room::Room;
 use tally::Tally;
 use timers::{Entry, Timers};
 pub(crate) use transport::Transport;
@@ -99,6 +102,7 @@ pub struct Engine {
     events: mio::Events,
     config: EngineConfig,
     acceptor: Acceptor,
+    room: Room,
     /// What this worker shares with others; none if it is alone.
     handover: Option<Handover>,
     places: Slab<Place>,
@@ -154,6 +158,7 @@ impl Engine {
             events: mio::Events::with_capacity(1024),
             config,
             acceptor,
+            room: Room::default(),
             handover: None,
             places: Slab::new(),
             ready: VecDeque::new(),
@@ -236,8 +241,10 @@ impl Engine {
     /// Whether the next turn takes another connection from the listen queue, or finds that none is left: no event tells
     /// of that.
     fn may_empty_queue(&self) -> bool {
-        let full = self.places.len() >= self.config.worker_connections;
-        self.draining && !self.acceptor.is_closed() && !full && self.acceptor.paused_until().is_none()
+        self.draining
+            && !self.acceptor.is_closed()
+            && !self.is_full()
+            && self.acceptor.paused_until().is_none()
     }
 
     /// Whether the last [`wait`](Self::wait) found something.
@@ -267,7 +274,7 @@ impl Engine {
         }
         let accept = self.attend() || self.acceptor.doubts(self.now);
         if self.acceptor.resume(self.now) {
-            self.watch_listeners();
+            self.make_room();
         }
         self.take_over();
         if accept || self.draining {
@@ -333,12 +340,13 @@ impl Engine {
     pub fn next(&mut self) -> Option<Exchange> {
         self.taken += 1;
         self.out_of_reach = false;
+        let ends = self.ends_connections();
         while let Some(key) = self.ready.pop_front() {
             // The key of one that was closed may be another's by now.
             let Some(place) = self.places.get_mut(key) else { continue };
             if let Some(mut connection) = place.connection.take_if(|connection| connection.queued) {
                 connection.queued = false;
-                if self.draining && !self.is_handing_over() {
+                if ends {
                     connection.response.end_connection();
                 }
                 self.tally.lend(&mut connection, self.now);

@@ -105,7 +105,7 @@ impl Engine {
             _ => ("503 Service Unavailable", "text/plain", "This process has no scoreboard.\n".to_owned()),
         };
         let response = &mut connection.response;
-        if self.draining {
+        if self.draining || self.ends_connections() {
             response.end_connection();
         }
         // A status and headers of our own making are valid.

@@ -226,7 +226,7 @@ impl Engine {
 
     /// Takes a parked exchange again; none if its client is gone.
     pub fn retake(&mut self, ticket: Ticket) -> Option<Exchange> {
-        let draining = self.draining && !self.is_handing_over();
+        let ends = self.ends_connections();
         let place = self.places.get_mut(ticket.key)?;
         let names = |connection: &mut Box<Connection>| {
             connection.serial == ticket.serial
@@ -237,7 +237,7 @@ impl Engine {
         let mut connection = place.connection.take_if(names)?;
         // It may wait for its application to be told something: what that is, is told once it is parked again.
         connection.queued = false;
-        if draining {
+        if ends {
             connection.response.end_connection();
         }
         Some(Exchange { key: ticket.key, connection, outcome: Outcome::Broken, holding: false })

@@ -42,7 +42,12 @@ pub fn duplicate(epoll: RawFd) -> io::Result<OwnedFd> {
 
 /// Whether an epoll instance has something to tell. Takes nothing out of it.
 pub fn has_events(epoll: RawFd) -> bool {
-    let mut polled = libc::pollfd { fd: epoll, events: libc::POLLIN, revents: 0 };
+    is_readable(epoll)
+}
+
+/// Whether a descriptor is readable now.
+pub fn is_readable(descriptor: RawFd) -> bool {
+    let mut polled = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid structure, for as long as the call takes, which doesn't wait.
     unsafe { libc::poll(&raw mut polled, 1, 0) > 0 }
 }

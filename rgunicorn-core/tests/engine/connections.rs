@@ -2,11 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use rgunicorn_core::engine::Accept;
 
-use crate::host::{Host, body};
+use crate::host::{Host, ask_on, body};
 
 #[test]
 fn more_connections_than_allowed_wait_for_their_turn() {
@@ -21,6 +23,66 @@ fn more_connections_than_allowed_wait_for_their_turn() {
     }
     // The third is answered once one of the two has been idle for too long.
     assert_eq!(body(&host.ask("/")), b"hello");
+}
+
+#[test]
+fn the_oldest_idle_connection_makes_way() {
+    let host = Host::start(|config| {
+        config.worker_connections = 3;
+        config.keepalive = Duration::from_secs(600);
+    });
+    let mut held: Vec<_> = (0..3).map(|_| host.connect()).collect();
+    for stream in &mut held {
+        assert!(ask_on(stream, "/").ends_with("hello"));
+    }
+    // The one that was opened first isn't the one that has been idle for longest.
+    std::thread::sleep(Duration::from_millis(1100));
+    assert!(ask_on(&mut held[0], "/").ends_with("hello"));
+    assert_eq!(body(&host.ask("/")), b"hello");
+    assert_eq!(held[1].read(&mut [0]).unwrap(), 0);
+    for number in [0, 2] {
+        assert!(ask_on(&mut held[number], "/").ends_with("hello"));
+    }
+}
+
+#[test]
+fn nothing_idle_makes_way_for_nobody() {
+    let host = Host::start(|config| {
+        config.worker_connections = 2;
+        config.keepalive = Duration::from_secs(600);
+    });
+    let mut held: Vec<_> = (0..2).map(|_| host.connect()).collect();
+    for stream in &mut held {
+        assert!(ask_on(stream, "/").contains("\r\nConnection: keep-alive\r\n"));
+    }
+    std::thread::sleep(Duration::from_millis(2500));
+    for stream in &mut held {
+        assert!(ask_on(stream, "/").contains("\r\nConnection: keep-alive\r\n"));
+    }
+}
+
+#[test]
+fn busy_connections_end_while_others_wait() {
+    let host = Host::start(|config| {
+        config.worker_connections = 2;
+        config.keepalive = Duration::from_secs(600);
+    });
+    let mut held: Vec<_> = (0..2).map(|_| host.connect()).collect();
+    let answered = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for stream in &mut held {
+            scope.spawn(|| {
+                while ask_on(stream, "/").contains("\r\nConnection: keep-alive\r\n")
+                    && !answered.load(Relaxed)
+                {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(body(&host.ask("/")), b"hello");
+        answered.store(true, Relaxed);
+    });
 }
 
 #[test]
