@@ -68,6 +68,7 @@ fn every_way_to_wait_answers_as_it_does_on_threads() {
         "foreign",
         "rwlocked",
         "commands",
+        "joined",
     ];
     let (threads, coro) = (server("threads", 40, &["waits:app"]), server("coro", 40, &["waits:app"]));
     for route in routes {
@@ -89,6 +90,16 @@ fn nothing_of_one_request_is_visible_to_the_next() {
     let server = server("coro", 10, &["waits:app"]);
     for answer in answers(&server, &["identity", "identity"], 30) {
         assert!(answer.ends_with("200 [[null, null], true, true, true, true]"), "{answer}");
+    }
+}
+
+/// A coroutine is like a thread that was detached: it can't be joined, nor let go twice. And it can't be cancelled.
+#[test]
+fn what_c_code_asks_about_itself_as_a_thread_is_answered_for_the_coroutine() {
+    let server = server("coro", 10, &["waits:app"]);
+    for answer in answers(&server, &["itself"], 30) {
+        // EINVAL, ESRCH, done, and four times EINVAL.
+        assert!(answer.ends_with("200 [22, 3, 0, 22, 22, 22, 22, true]"), "{answer}\n{}", server.log());
     }
 }
 

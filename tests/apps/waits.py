@@ -639,6 +639,49 @@ def natives(n):
     return answers
 
 
+libc.pthread_detach.argtypes = libc.pthread_cancel.argtypes = [ctypes.c_ulong]
+libc.pthread_join.argtypes = libc.pthread_tryjoin_np.argtypes = ctypes.c_ulong, ctypes.c_void_p
+libc.pthread_setschedprio.argtypes = ctypes.c_ulong, ctypes.c_int
+libc.pthread_timedjoin_np.argtypes = ctypes.c_ulong, ctypes.c_void_p, ctypes.c_void_p
+libc.pthread_clockjoin_np.argtypes = ctypes.c_ulong, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p
+
+
+@ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+def until_told(descriptor):
+    os.read(descriptor, 1)
+    return 0
+
+
+def joined(n):
+    """Threads of C's are joined, waited for and let go."""
+    ends, tell = os.pipe()
+    begun = []
+    for _ in range(4):
+        begun.append(ctypes.c_ulong())
+        libc.pthread_create(ctypes.byref(begun[-1]), None, until_told, ctypes.c_void_p(ends))
+    first, second, third, fourth = begun
+    soon = time.CLOCK_REALTIME, time.CLOCK_MONOTONIC
+    soon = [timespec(time.clock_gettime(clock) + 0.02) for clock in soon]
+    answers = [libc.pthread_tryjoin_np(first, None), libc.pthread_timedjoin_np(first, None, soon[0])]
+    answers += [libc.pthread_clockjoin_np(first, None, time.CLOCK_MONOTONIC, soon[1]), libc.pthread_detach(fourth)]
+    os.write(tell, b"1234")
+    late = [timespec(time.clock_gettime(clock) + 60) for clock in (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC)]
+    answers += [libc.pthread_timedjoin_np(first, None, late[0]), libc.pthread_join(third, None)]
+    answers += [libc.pthread_clockjoin_np(second, None, time.CLOCK_MONOTONIC, late[1])]
+    os.close(ends), os.close(tell)
+    return answers
+
+
+def itself(n):
+    """What may be asked about oneself as a thread: on `coro` only, where others would end or be let go by it."""
+    me, soon = threading.get_ident(), timespec(time.time() + 0.01)
+    answers = [libc.pthread_detach(me), libc.pthread_cancel(me), libc.pthread_setschedprio(me, 0)]
+    answers += [libc.pthread_join(me, None), libc.pthread_tryjoin_np(me, None), libc.pthread_timedjoin_np(me, None, soon)]
+    answers += [libc.pthread_clockjoin_np(me, None, time.CLOCK_REALTIME, soon)]
+    time.sleep(0.01)
+    return answers + [threading.get_ident() == me]
+
+
 def app(environ, start_response):
     name, _, n = environ["PATH_INFO"][1:].partition("/")
     body = json.dumps(globals()[name](int(n))).encode()

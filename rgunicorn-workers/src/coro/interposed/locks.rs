@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use libc::{clockid_t, pthread_cond_t, pthread_mutex_t, sem_t, timespec};
 
+use super::allocators::{is_allocator, told_its_caller};
 use super::mutexes::{
     Kind, is_momentary, kind, note_if_momentary, owners, real_lock, real_trylock, real_unlock,
 };
@@ -229,8 +230,16 @@ pub(crate) unsafe extern "C" fn sem_post(semaphore: *mut sem_t) -> c_int {
     result
 }
 
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int {
+told_its_caller! {
+    fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int = lock_mutex, "rsi", "x1";
+    fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c_int = try_mutex, "rsi", "x1";
+    fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int = unlock_mutex, "rsi", "x1";
+}
+
+unsafe extern "C" fn lock_mutex(mutex: *mut pthread_mutex_t, caller: usize) -> c_int {
+    if is_allocator(caller) {
+        return real_lock(mutex);
+    }
     if let Some(me) = lock_waiter() {
         return take_mutex(me, mutex, None);
     }
@@ -242,9 +251,8 @@ pub(crate) unsafe extern "C" fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) 
     }
 }
 
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c_int {
-    match current() {
+unsafe extern "C" fn try_mutex(mutex: *mut pthread_mutex_t, caller: usize) -> c_int {
+    match current().filter(|_| !is_allocator(caller)) {
         Some(me) if kind(mutex) == Kind::Owned => owners::try_lock(mutex, me),
         _ => real_trylock(mutex),
     }
@@ -277,8 +285,10 @@ pub(crate) unsafe extern "C" fn pthread_mutex_clocklock(
     }
 }
 
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int {
+unsafe extern "C" fn unlock_mutex(mutex: *mut pthread_mutex_t, caller: usize) -> c_int {
+    if is_allocator(caller) {
+        return real_unlock(mutex);
+    }
     if current().is_some() && kind(mutex) == Kind::Owned {
         owners::before_unlock(mutex);
     }
@@ -336,7 +346,9 @@ unsafe fn wait_futex(me: &Coroutine, arguments: [c_long; 6]) -> Option<c_long> {
 }
 
 /// The one variadic function: all arguments of a system call are words, and come in registers or on the stack as six words do.
+#[cfg(target_arch = "x86_64")]
 #[unsafe(no_mangle)]
+#[unsafe(naked)]
 pub(crate) unsafe extern "C" fn syscall(
     number: c_long,
     a: c_long,
@@ -346,10 +358,45 @@ pub(crate) unsafe extern "C" fn syscall(
     e: c_long,
     f: c_long,
 ) -> c_long {
+    // The arguments are where they are; behind the seventh, which is on the stack, the caller is put.
+    std::arch::naked_asm!(
+        ".cfi_startproc",
+        "sub rsp, 8",
+        ".cfi_adjust_cfa_offset 8",
+        "push qword ptr [rsp + 8]",
+        ".cfi_adjust_cfa_offset 8",
+        "push qword ptr [rsp + 24]",
+        ".cfi_adjust_cfa_offset 8",
+        "call {target}",
+        "add rsp, 24",
+        ".cfi_adjust_cfa_offset -24",
+        "ret",
+        ".cfi_endproc",
+        target = sym call_system,
+    );
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+told_its_caller! {
+    /// The one variadic function: all arguments of a system call are words, and come in registers as six words do.
+    fn syscall(number: c_long, a: c_long, b: c_long, c: c_long, d: c_long, e: c_long, f: c_long) -> c_long = call_system, "", "x7";
+}
+
+#[allow(clippy::too_many_arguments, reason = "they are those of syscall(2), and its caller")]
+unsafe extern "C" fn call_system(
+    number: c_long,
+    a: c_long,
+    b: c_long,
+    c: c_long,
+    d: c_long,
+    e: c_long,
+    f: c_long,
+    caller: usize,
+) -> c_long {
     static REAL: Real = Real::new(c"syscall", None);
     type Syscall = unsafe extern "C" fn(c_long, c_long, c_long, c_long, c_long, c_long, c_long) -> c_long;
     let real: Syscall = std::mem::transmute(REAL.get());
-    if number != libc::SYS_futex {
+    if number != libc::SYS_futex || is_allocator(caller) {
         return real(number, a, b, c, d, e, f);
     }
     if let Some(me) = lock_waiter()

@@ -18,7 +18,11 @@
 //! | `files` | closing, locking and syncing files |
 //! | `processes` | waiting for children |
 //! | `signals` | signal masks |
+//! | `allocators` | who calls them in the midst of allocating |
 //! | `real` | the real calls, for ourselves |
+//!
+//! An allocator calls them as well, and any of them may be called in the midst of one. So none allocates, nor takes a lock
+//! that is held by who allocates, unless it makes a coroutine wait, which it does for no allocator.
 //!
 //! All are called by C code, with C's promises: a pointer is valid for what the function of that name does with it. What
 //! they do with it is to pass it on, in the same call, to the real one.
@@ -29,6 +33,7 @@
               what that one does"
 )]
 
+mod allocators;
 mod files;
 mod io;
 mod locks;
@@ -117,6 +122,7 @@ macro_rules! interpose {
     (@waiter) => { $crate::coro::scheduler::waiter() };
     (@waiter lock) => { $crate::coro::scheduler::lock_waiter() };
 }
+pub(crate) use allocators::find_allocator;
 pub(crate) use interpose;
 #[cfg(feature = "python")]
 pub(crate) use mutexes::note_momentary;
@@ -132,12 +138,14 @@ fn symbols() -> impl Iterator<Item = Symbol> {
         processes::SYMBOLS,
         rwlocks::SYMBOLS,
         time::SYMBOLS,
+        time::SLEEPING,
     ];
     let others = [
         files::CLOSING,
         locks::SIGNALS,
         rwlocks::SIGNALS,
         signals::MASKS,
+        threads::ENDS,
         threads::ONES,
         threads::OF_THE_THREAD,
     ];

@@ -102,6 +102,28 @@ pub(crate) fn thread() -> libc::pthread_t {
     }
 }
 
+/// Lets other threads have the processor.
+pub(crate) fn yield_processor() {
+    static YIELD: Real = Real::new(c"sched_yield", None);
+    // SAFETY: the function has this type.
+    unsafe {
+        let yield_processor: unsafe extern "C" fn() -> c_int = std::mem::transmute(YIELD.get());
+        yield_processor();
+    }
+}
+
+/// Has the thread sleep for a moment.
+pub(crate) fn nap() {
+    static SLEEP: Real = Real::new(c"nanosleep", None);
+    type Sleep = unsafe extern "C" fn(*const libc::timespec, *mut libc::timespec) -> c_int;
+    let moment = libc::timespec { tv_sec: 0, tv_nsec: 50_000 };
+    // SAFETY: the function has this type, and needs no place for the rest.
+    unsafe {
+        let sleep: Sleep = std::mem::transmute(SLEEP.get());
+        sleep(&raw const moment, std::ptr::null_mut());
+    }
+}
+
 /// Whether a descriptor is readable now.
 pub(crate) fn is_readable(descriptor: RawFd) -> bool {
     ready(descriptor, libc::POLLIN) != 0

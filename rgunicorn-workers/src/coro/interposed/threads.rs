@@ -4,10 +4,10 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use libc::{cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t};
+use libc::{cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t, timespec};
 
 use super::{Carried, Real, Symbol};
-use crate::coro::scheduler::{self, helpers, thread_keys};
+use crate::coro::scheduler::{self, Who, helpers, thread_keys, who_is};
 
 macro_rules! real {
     ($name:literal, $type:ty) => {{
@@ -15,14 +15,6 @@ macro_rules! real {
         // The caller names the function's type.
         std::mem::transmute::<*mut c_void, $type>(REAL.get())
     }};
-}
-
-/// The thread behind an identity: that of the coroutines, if it is one of theirs.
-unsafe fn thread_of(thread: pthread_t) -> pthread_t {
-    match scheduler::thread_of(thread as usize) {
-        Some(real) => real,
-        None => thread,
-    }
 }
 
 #[unsafe(no_mangle)]
@@ -41,7 +33,12 @@ pub(crate) unsafe extern "C" fn pthread_getattr_np(
 ) -> c_int {
     let mine = scheduler::current().filter(|coroutine| coroutine.identity() == thread as usize);
     let real = real!(c"pthread_getattr_np", unsafe extern "C" fn(pthread_t, *mut pthread_attr_t) -> c_int);
-    let Some(coroutine) = mine else { return real(thread_of(thread), attributes) };
+    let Some(coroutine) = mine else {
+        return match who_is(thread) {
+            Who::Thread(thread) | Who::Coroutine(thread) => real(thread, attributes),
+            Who::Gone => libc::ESRCH,
+        };
+    };
     let bounds = coroutine.bounds();
     let mut error = libc::pthread_attr_init(attributes);
     if error == 0 {
@@ -53,6 +50,7 @@ pub(crate) unsafe extern "C" fn pthread_getattr_np(
     error
 }
 
+/// Those that ask of a coroutine what may be asked of its thread.
 macro_rules! of_the_thread {
     ($(fn $name:ident($($arg:ident: $type:ty),*);)*) => {
         $(
@@ -66,7 +64,10 @@ macro_rules! of_the_thread {
                     None,
                 );
                 let real: unsafe extern "C" fn(pthread_t, $($type),*) -> c_int = std::mem::transmute(REAL.get());
-                real(thread_of(thread), $($arg),*)
+                match who_is(thread) {
+                    Who::Thread(thread) | Who::Coroutine(thread) => real(thread, $($arg),*),
+                    Who::Gone => libc::ESRCH,
+                }
             }
         )*
         pub(super) const OF_THE_THREAD: &[Symbol] = &[$((stringify!($name), || $name as *const () as usize)),*];
@@ -81,20 +82,65 @@ of_the_thread! {
     fn pthread_getname_np(name: *mut c_char, length: size_t);
     fn pthread_getschedparam(policy: *mut c_int, parameters: *mut sched_param);
     fn pthread_setschedparam(policy: c_int, parameters: *const sched_param);
+    fn pthread_setschedprio(priority: c_int);
     fn pthread_getaffinity_np(size: size_t, set: *mut cpu_set_t);
     fn pthread_setaffinity_np(size: size_t, set: *const cpu_set_t);
 }
 
+/// Those that wait for a thread's end or give up waiting for it. A coroutine is like a thread that nobody waits for: one that
+/// was detached.
+macro_rules! ends {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) $($waits:ident)?;)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            pub(crate) unsafe extern "C" fn $name(thread: pthread_t, $($arg: $type),*) -> c_int {
+                static REAL: Real = Real::new(
+                    match std::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                        Ok(name) => name,
+                        Err(_) => c"",
+                    },
+                    None,
+                );
+                let real: unsafe extern "C" fn(pthread_t, $($type),*) -> c_int = std::mem::transmute(REAL.get());
+                if !matches!(who_is(thread), Who::Thread(_)) {
+                    return libc::EINVAL;
+                }
+                ends!(@call real(thread, $($arg),*) $($waits)?)
+            }
+        )*
+        /// Those that ask for the end of a thread.
+        pub(super) const ENDS: &[Symbol] = &[
+            $((stringify!($name), || $name as *const () as usize),)*
+            ("pthread_cancel", || pthread_cancel as *const () as usize),
+        ];
+    };
+    (@call $real:ident($thread:ident, $($arg:ident),*)) => { $real($thread, $($arg),*) };
+    (@call $real:ident($thread:ident, $($arg:ident),*) waits) => {{
+        let Some(me) = scheduler::waiter() else { return $real($thread, $($arg),*) };
+        let carried = Carried(($($arg,)*));
+        let joined = helpers::run_lasting(me, move || {
+            let ($($arg,)*) = carried.get();
+            $real($thread, $($arg),*)
+        });
+        joined.map_or_else(|| $real($thread, $($arg),*), |(error, _)| error)
+    }};
+}
+
+ends! {
+    fn pthread_detach();
+    fn pthread_tryjoin_np(result: *mut *mut c_void);
+    fn pthread_join(result: *mut *mut c_void) waits;
+    fn pthread_timedjoin_np(result: *mut *mut c_void, by: *const timespec) waits;
+    fn pthread_clockjoin_np(result: *mut *mut c_void, clock: libc::clockid_t, by: *const timespec) waits;
+}
+
+/// A coroutine can't be cancelled: that would be the end of all.
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn pthread_join(thread: pthread_t, result: *mut *mut c_void) -> c_int {
-    let real = real!(c"pthread_join", unsafe extern "C" fn(pthread_t, *mut *mut c_void) -> c_int);
-    if scheduler::thread_of(thread as usize).is_some() {
-        return libc::EINVAL;
+pub(crate) unsafe extern "C" fn pthread_cancel(thread: pthread_t) -> c_int {
+    match who_is(thread) {
+        Who::Thread(thread) => real!(c"pthread_cancel", unsafe extern "C" fn(pthread_t) -> c_int)(thread),
+        Who::Coroutine(_) | Who::Gone => libc::ESRCH,
     }
-    let Some(me) = scheduler::waiter() else { return real(thread, result) };
-    let carried = Carried(result);
-    let joined = helpers::run_lasting(me, move || real(thread, carried.get()));
-    joined.map_or_else(|| real(thread, result), |(error, _)| error)
 }
 
 /// Asks for a variable of a library's to be destroyed at the end of the thread. Coroutines end with the process, which
@@ -140,5 +186,4 @@ pub(super) const ONES: &[Symbol] = &[
     ("__cxa_thread_atexit_impl", || __cxa_thread_atexit_impl as *const () as usize),
     ("pthread_key_create", || pthread_key_create as *const () as usize),
     ("pthread_key_delete", || pthread_key_delete as *const () as usize),
-    ("pthread_join", || pthread_join as *const () as usize),
 ];

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use libc::{clockid_t, timespec};
 
-use super::{after, duration, instant, interpose};
-use crate::coro::scheduler::{Coroutine, Wake};
+use super::allocators::{is_allocator, told_its_caller};
+use super::{Real, Symbol, after, duration, instant, interpose, real};
+use crate::coro::scheduler::{Coroutine, Wake, lock_waiter, waiter};
 
 /// Sleeps; the error that a signal's handler would cause if the request has had its time.
 fn sleep_until(me: &Coroutine, by: Option<Instant>) -> c_int {
@@ -45,20 +46,6 @@ interpose! {
         result
     }
 
-    fn nanosleep(time: *const timespec, rest: *mut timespec) -> c_int as (me, real) {
-        let Some(wanted) = time.as_ref().filter(|time| time.tv_sec >= 0 && (0..1_000_000_000).contains(&time.tv_nsec)) else {
-            return real(time, rest);
-        };
-        let by = after(Some(duration(wanted)));
-        match sleep_until(me, by) {
-            0 => 0,
-            error => {
-                tell_rest(by, rest);
-                super::fail(error)
-            }
-        }
-    }
-
     fn usleep(microseconds: c_uint) -> c_int as (me, _real) {
         match sleep_until(me, after(Some(Duration::from_micros(microseconds.into())))) {
             0 => 0,
@@ -73,10 +60,41 @@ interpose! {
             _ => by.map_or(0, |by| by.saturating_duration_since(Instant::now()).as_secs() as c_uint),
         }
     }
+}
 
-    /// Whoever yields in a loop waits for somebody, with the lock or without.
-    fn sched_yield() -> c_int as lock (me, _real) {
-        me.make_way();
-        0
+told_its_caller! {
+    fn nanosleep(time: *const timespec, rest: *mut timespec) -> c_int = sleep_nanoseconds, "rdx", "x2";
+    /// Whoever yields in a loop waits for somebody, with the language's lock or without.
+    fn sched_yield() -> c_int = make_way, "rdi", "x0";
+}
+
+unsafe extern "C" fn sleep_nanoseconds(time: *const timespec, rest: *mut timespec, caller: usize) -> c_int {
+    static REAL: Real = Real::new(c"nanosleep", None);
+    let real: unsafe extern "C" fn(*const timespec, *mut timespec) -> c_int = std::mem::transmute(REAL.get());
+    let valid = time.as_ref().filter(|time| time.tv_sec >= 0 && (0..1_000_000_000).contains(&time.tv_nsec));
+    let (Some(wanted), Some(me)) = (valid, waiter().filter(|_| !is_allocator(caller))) else {
+        return real(time, rest);
+    };
+    let by = after(Some(duration(wanted)));
+    match sleep_until(me, by) {
+        0 => 0,
+        error => {
+            tell_rest(by, rest);
+            super::fail(error)
+        }
     }
 }
+
+unsafe extern "C" fn make_way(caller: usize) -> c_int {
+    match lock_waiter().filter(|_| !is_allocator(caller)) {
+        Some(me) => me.make_way(),
+        None => real::yield_processor(),
+    }
+    0
+}
+
+/// The two that allocators call as well.
+pub(super) const SLEEPING: &[Symbol] = &[
+    ("nanosleep", || nanosleep as *const () as usize),
+    ("sched_yield", || sched_yield as *const () as usize),
+];

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 use rgunicorn_core::sync::lock;
 
-use super::{Coroutine, Message};
+use super::{Coroutine, lot};
 
 /// What a thread is to do, and whether that [may last](run_lasting).
 struct Work {
@@ -56,32 +57,35 @@ fn run_as<T: Send + 'static>(
     lasting: bool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<(T, c_int)> {
-    let cooperative = coroutine.cooperative.replace(false);
-    let remote = Arc::clone(&coroutine.scheduler().remote);
-    let result = Arc::new(Mutex::new(None));
-    let (token, place) = (coroutine.begin_wait(), Arc::clone(&result));
+    let outcome = Arc::new(Outcome { is_there: AtomicBool::new(false), of: Mutex::new(None) });
+    let place = Arc::clone(&outcome);
     let job = Box::new(move || {
         let value = work();
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
-        *lock(&place) = Some((value, errno));
-        remote.send(Message::Wake(token));
+        *lock(&place.of) = Some((value, errno));
+        place.is_there.store(true, Ordering::SeqCst);
+        lot::wake(Arc::as_ptr(&place) as usize, 1);
     });
+    // Without waiting as a coroutine: the lock is held for a moment only.
+    let cooperative = coroutine.cooperative.replace(false);
     let handed = hand_out(Work { lasting, job });
-    let outcome = loop {
-        if !handed {
-            coroutine.waiting.set(false);
-            break None;
-        }
-        coroutine.wait(token, None);
-        // Whoever else wakes it: what the other thread works with is ours to keep until it is done.
-        let taken = lock(&result).take();
-        if taken.is_some() {
-            break taken;
-        }
-        coroutine.waiting.set(true);
-    };
     coroutine.cooperative.set(cooperative);
-    outcome
+    if !handed {
+        return None;
+    }
+    // Whoever else wakes it: what the other thread works with is ours to keep until it is done.
+    while !outcome.is_there.load(Ordering::SeqCst) {
+        let must_wait = || !outcome.is_there.load(Ordering::SeqCst);
+        lot::wait(coroutine, Arc::as_ptr(&outcome) as usize, None, must_wait, || ());
+    }
+    lock(&outcome.of).take()
+}
+
+/// What comes of work, with the thread's `errno`.
+struct Outcome<T> {
+    /// Nobody has the lock any more.
+    is_there: AtomicBool,
+    of: Mutex<Option<(T, c_int)>>,
 }
 
 fn hand_out(work: Work) -> bool {

@@ -1,48 +1,64 @@
 //! Coroutines as threads: which identities are theirs, and which thread they all run on.
+//!
+//! An identity is an address in a stretch of memory that is set aside for them and used for nothing: so that anybody can
+//! tell one from a thread's, at any time and without a lock.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard};
-
-use rgunicorn_core::sync::lock;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::coro::interposed::real;
 
-struct Identities {
-    coroutines: HashSet<usize>,
-    thread: libc::pthread_t,
-}
+/// How many coroutines may have one at a time: more than there is memory for.
+const MOST: usize = 1 << 20;
+/// How far two of them are apart.
+const STRIDE: usize = 16;
 
-static IDENTITIES: Mutex<Option<Identities>> = Mutex::new(None);
+/// Where they begin; 0 where there are none.
+static FIRST: AtomicUsize = AtomicUsize::new(0);
+/// The thread that all coroutines run on.
+static THREAD: AtomicUsize = AtomicUsize::new(0);
 
-fn identities() -> MutexGuard<'static, Option<Identities>> {
-    lock(&IDENTITIES)
+/// Who an identity is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// A thread.
+    Thread(libc::pthread_t),
+    /// A coroutine, which runs on this thread.
+    Coroutine(libc::pthread_t),
+    /// A coroutine of the process that this one was forked from.
+    Gone,
 }
 
 /// This thread is the one.
-pub(super) fn begin() {
-    *identities() = Some(Identities { coroutines: HashSet::new(), thread: real::thread() });
-}
-
-pub(super) fn add(identity: usize) {
-    if let Some(identities) = &mut *identities() {
-        identities.coroutines.insert(identity);
+pub(super) fn begin() -> io::Result<()> {
+    if FIRST.load(Ordering::Relaxed) == 0 {
+        let (size, flags) = (MOST * STRIDE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+        // SAFETY: a new mapping, anywhere.
+        let first = unsafe { libc::mmap(std::ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
+        if first == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        FIRST.store(first as usize, Ordering::Release);
     }
+    THREAD.store(real::thread() as usize, Ordering::Release);
+    Ok(())
 }
 
-pub(super) fn remove(identity: usize) {
-    if let Some(identities) = &mut *identities() {
-        identities.coroutines.remove(&identity);
+/// That of the coroutine with this number, if it can have one.
+pub(super) fn of(number: usize) -> Option<usize> {
+    (number < MOST).then(|| FIRST.load(Ordering::Relaxed) + number * STRIDE)
+}
+
+/// Who that is.
+pub(crate) fn who_is(identity: libc::pthread_t) -> Who {
+    let first = FIRST.load(Ordering::Acquire);
+    if first == 0 || !(first..first + MOST * STRIDE).contains(&(identity as usize)) {
+        return Who::Thread(identity);
     }
-}
-
-/// The thread behind an identity, if it is a coroutine's.
-pub(crate) fn thread_of(identity: usize) -> Option<libc::pthread_t> {
     if super::is_forked() {
-        // The lock may have been held by a thread that isn't here, and there is no coroutine but the one that forked.
-        let mine =
-            super::current().is_some_and(|coroutine| std::ptr::from_ref(coroutine) as usize == identity);
-        return mine.then(real::thread);
+        // There is no coroutine but the one that forked, if one has.
+        let mine = super::current().is_some_and(|coroutine| coroutine.identity() == identity as usize);
+        return if mine { Who::Coroutine(real::thread()) } else { Who::Gone };
     }
-    let identities = identities();
-    identities.as_ref().filter(|all| all.coroutines.contains(&identity)).map(|all| all.thread)
+    Who::Coroutine(THREAD.load(Ordering::Acquire) as libc::pthread_t)
 }

@@ -9,14 +9,20 @@
 //! | `mask` | coroutines' signal masks |
 //! | `limits` | the time that a request has |
 //! | `kept` | waiting with the language's lock |
+//! | `brief` | a lock that may be taken anywhere |
+//! | `remote` | news of other threads |
 //! | `thread_locals`, [`thread_keys`] | each coroutine's own of what native libraries keep for a thread |
 //! | [`lot`] | who waits at which address: locks, semaphores, conditions |
 //! | [`helpers`] | threads for calls that can be waited for in no other way |
 //!
 //! A coroutine that waits registers a [`Token`] with whatever may end its wait, and lets the thread go on with others. The
-//! first that [wakes](Scheduler::wake) the token ends the wait; all others find that it is over. Nothing is ever woken
-//! from another thread but by a message.
+//! first that [wakes](Scheduler::wake) the token ends the wait; all others find that it is over. Other threads only say whom
+//! they mean.
+//!
+//! Allocators call the interposed functions as well, in the midst of their work and of ours. So whatever another thread may
+//! call, and whatever ends a wait, neither allocates nor takes a lock that is held by who allocates.
 
+mod brief;
 mod descriptors;
 pub(crate) mod helpers;
 mod identity;
@@ -47,12 +53,11 @@ use slab::Slab;
 
 pub(crate) use descriptors::CannotWait;
 use descriptors::{Descriptors, Found};
-pub(crate) use identity::thread_of;
+pub(crate) use identity::{Who, who_is};
 pub(crate) use kept::{held_up, lock_waiter};
 use limits::Limit;
 use mask::Mask;
 use nix::sys::signal::SigSet;
-pub(crate) use remote::Message;
 use remote::Remote;
 pub(crate) use stack::Bounds;
 use stack::GuardedStack;
@@ -97,6 +102,8 @@ type Body = corosensei::Coroutine<(), (), (), GuardedStack>;
 pub(crate) struct Coroutine {
     scheduler: *const Scheduler,
     key: usize,
+    /// What it passes for as a thread.
+    identity: usize,
     bounds: Bounds,
     yielder: Cell<*const Yielder<(), ()>>,
     body: UnsafeCell<Option<Body>>,
@@ -156,7 +163,7 @@ static WATCHING: AtomicUsize = AtomicUsize::new(0);
 const PATIENCE: u32 = 16;
 /// How many turns are measured by the thread's own time after one that was long by the clock.
 const MEASURED: u32 = 256;
-/// The number under which messages of other threads are watched.
+/// The number under which news of other threads are watched.
 const REMOTE: u32 = 15;
 
 impl Scheduler {
@@ -197,8 +204,9 @@ impl Scheduler {
             mask: SigSet::thread_get_mask()?,
         }));
         scheduler.thread_keys.look();
+        interposed::find_allocator();
         HERE.set(scheduler);
-        identity::begin();
+        identity::begin()?;
         remote::serve(&scheduler.remote);
         forget_in_children();
         Ok(scheduler)
@@ -226,11 +234,13 @@ impl Scheduler {
     /// Makes a coroutine, which begins with the next turn. A panic in it ends it, and is logged.
     pub(crate) fn spawn(&self, work: impl FnOnce(&Coroutine) + 'static) -> io::Result<()> {
         let stack = GuardedStack::new(self.stack_size)?;
-        let mut coroutines = self.coroutines.borrow_mut();
-        let place = coroutines.vacant_entry();
+        self.make_room();
+        let key = self.coroutines.borrow().vacant_key();
+        let identity = identity::of(key).ok_or_else(|| io::Error::other("there are too many coroutines"))?;
         let coroutine = Rc::new(Coroutine {
             scheduler: self,
-            key: place.key(),
+            key,
+            identity,
             bounds: stack.bounds(),
             yielder: Cell::new(ptr::null()),
             body: UnsafeCell::new(None),
@@ -257,10 +267,23 @@ impl Scheduler {
         });
         // SAFETY: nobody else knows it yet.
         unsafe { *coroutine.body.get() = Some(body) };
-        self.ready.borrow_mut().push_back(place.key());
-        identity::add(me as usize);
-        place.insert(coroutine);
+        self.coroutines.borrow_mut().insert(coroutine);
+        self.ready.borrow_mut().push_back(key);
         Ok(())
+    }
+
+    /// Makes room for one more that is ready, if each is: nothing is allocated where a wait ends.
+    fn make_room(&self) {
+        let most = self.len() + 1;
+        for queue in [&self.ready, &self.late] {
+            let room = queue.borrow().capacity();
+            if room < most {
+                let mut larger = VecDeque::with_capacity(2 * most);
+                larger.extend(queue.borrow().iter());
+                // The old one is dropped when it is nobody's any more.
+                drop(queue.replace(larger));
+            }
+        }
     }
 
     /// Lets coroutines that can go on do so, each once, up to `most`; one of those that run for long only when all others
@@ -304,7 +327,6 @@ impl Scheduler {
         coroutine.mask.leave(self.mask);
         self.watch.turn_ends();
         if let CoroutineResult::Return(()) = result {
-            identity::remove(Rc::as_ptr(&coroutine) as usize);
             self.coroutines.borrow_mut().remove(key);
         }
         let now = Instant::now();
@@ -385,7 +407,7 @@ impl Scheduler {
         let watched = found.watched;
         drop(found);
         if watched & 1 << REMOTE != 0 {
-            self.heed_messages();
+            self.heed_news();
         }
         self.expire();
         Ok(watched)
@@ -401,19 +423,23 @@ impl Scheduler {
         }
     }
 
-    fn heed_messages(&self) {
-        for message in self.remote.take() {
-            match message {
-                Message::Wake(token) => {
-                    self.wake(token, Wake::Ready);
-                }
-                Message::Closing(descriptor) => {
-                    let waiting = self.descriptors.borrow_mut().forget(descriptor);
-                    for token in waiting {
-                        self.wake(token, Wake::Ready);
-                    }
-                }
+    fn heed_news(&self) {
+        let closing = self.remote.take();
+        match closing.told() {
+            Some(descriptors) => descriptors.iter().for_each(|descriptor| self.is_closing(*descriptor)),
+            None => {
+                let known = self.descriptors.borrow().known_in(0..=usize::MAX);
+                known.into_iter().for_each(|descriptor| self.is_closing(descriptor));
             }
+        }
+        lot::heed_calls(self);
+    }
+
+    /// Another thread closes a descriptor: those who wait for it look whether it has.
+    fn is_closing(&self, descriptor: RawFd) {
+        let waiting = self.descriptors.borrow_mut().forget(descriptor);
+        for token in waiting {
+            self.wake(token, Wake::Ready);
         }
     }
 
@@ -446,7 +472,7 @@ fn thread_time() -> Duration {
 /// Tells the thread of the coroutines that another is about to close a descriptor.
 pub(crate) fn closing_elsewhere(descriptor: RawFd) {
     if WATCHING.load(Ordering::Relaxed) > 0 {
-        remote::send(Message::Closing(descriptor));
+        remote::closing(descriptor);
     }
 }
 

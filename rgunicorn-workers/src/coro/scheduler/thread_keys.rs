@@ -4,47 +4,46 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-use rgunicorn_core::sync::lock;
 
 use crate::coro::interposed::real;
 
-/// A key of a library's.
-#[derive(Debug, Clone, Copy)]
-struct Key {
-    key: Option<libc::pthread_key_t>,
-    /// Which use of this place it is: values of an earlier one are nobody's.
-    serial: usize,
-}
+/// More than there can be (`PTHREAD_KEYS_MAX`).
+const MOST: usize = 1024;
 
-/// All keys of this process, made by whichever thread.
-static KEYS: Mutex<Vec<Key>> = Mutex::new(Vec::new());
+/// All keys of this process, made by whichever thread: by key, which use of it this is, or 0. Allocators make keys as well,
+/// before they can allocate; so this has room from the beginning, and no lock.
+static SERIALS: [AtomicUsize; MOST] = [const { AtomicUsize::new(0) }; MOST];
+static LAST_SERIAL: AtomicUsize = AtomicUsize::new(0);
 /// How often they have changed.
 static CHANGES: AtomicUsize = AtomicUsize::new(0);
 
 /// A library has made a key.
 pub(crate) fn made(key: libc::pthread_key_t) {
-    let mut keys = lock(&KEYS);
-    let serial = CHANGES.fetch_add(1, Ordering::Release) + 1;
-    let new = Key { key: Some(key), serial };
-    match keys.iter_mut().find(|old| old.key.is_none()) {
-        Some(free) => *free = new,
-        None => keys.push(new),
-    }
+    set(key, LAST_SERIAL.fetch_add(1, Ordering::Relaxed) + 1);
 }
 
 /// It is about to delete it.
 pub(crate) fn deleting(key: libc::pthread_key_t) {
-    let mut keys = lock(&KEYS);
-    if let Some(known) = keys.iter_mut().find(|known| known.key == Some(key)) {
-        known.key = None;
+    set(key, 0);
+}
+
+fn set(key: libc::pthread_key_t, serial: usize) {
+    if let Some(place) = SERIALS.get(key as usize) {
+        place.store(serial, Ordering::Relaxed);
         CHANGES.fetch_add(1, Ordering::Release);
     }
 }
 
-/// The keys, as the thread of the coroutines knows them.
+/// A key of a library's.
+#[derive(Debug, Clone, Copy)]
+struct Key {
+    key: libc::pthread_key_t,
+    /// Which use of it it is: values of an earlier one are nobody's. 0 where it is not in use.
+    serial: usize,
+}
+
+/// The keys, as the thread of the coroutines knows them; each that ever was has its place for good.
 #[derive(Debug, Default)]
 pub(super) struct ThreadKeys {
     keys: RefCell<Vec<Key>>,
@@ -62,7 +61,20 @@ impl ThreadKeys {
         let changes = CHANGES.load(Ordering::Acquire);
         if changes != self.changes.get() {
             self.changes.set(changes);
-            self.keys.borrow_mut().clone_from(&lock(&KEYS));
+            self.find();
+        }
+    }
+
+    #[cold]
+    fn find(&self) {
+        let mut keys = self.keys.borrow_mut();
+        for (key, serial) in (0..).zip(&SERIALS) {
+            let serial = serial.load(Ordering::Relaxed);
+            match keys.iter_mut().find(|known| known.key == key) {
+                Some(known) => known.serial = serial,
+                None if serial == 0 => {}
+                None => keys.push(Key { key, serial }),
+            }
         }
     }
 
@@ -75,11 +87,13 @@ impl ThreadKeys {
             values.resize(keys.len(), (0, ptr::null_mut()));
         }
         for (known, (serial, value)) in keys.iter().zip(values.iter_mut()) {
-            let Some(key) = known.key else { continue };
+            if known.serial == 0 {
+                continue;
+            }
             let own = if *serial == known.serial { *value } else { ptr::null_mut() };
-            let present = real::value_of(key);
+            let present = real::value_of(known.key);
             if present != own {
-                real::set_value(key, own);
+                real::set_value(known.key, own);
             }
             (*serial, *value) = (known.serial, present);
         }
