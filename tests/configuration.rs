@@ -2,6 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+use std::ffi::{OsStr, OsString};
+use std::io::{Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+
 use rgunicorn_harness::{Builder, Server, application, assert_has, examples, on_every_class};
 
 fn build() -> Builder {
@@ -141,6 +147,57 @@ fn the_fault_of_a_broken_file_is_said_once() {
     for part in ["Error: configuration file", "SyntaxError", "workers = ("] {
         assert_eq!(error.matches(part).count(), 1, "{part}: {error}");
     }
+}
+
+#[test]
+fn paths_may_be_any_bytes() {
+    let directory = directory(&[]);
+    let home = directory.path().join(OsStr::from_bytes(b"caf\xe9"));
+    std::fs::create_dir(&home).unwrap();
+    std::fs::write(
+        home.join("place.py"),
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [__file__.encode('utf-8', 'surrogateescape')]\n",
+    )
+    .unwrap();
+    // Python's text for such a path has surrogates in it.
+    std::fs::write(
+        home.join("conf.py"),
+        "import os, pathlib\nchdir = os.path.dirname(os.path.abspath(__file__))\npidfile = pathlib.Path(chdir, 'pid')\n\
+         accesslog = os.fsencode(chdir) + b'/access'\n",
+    )
+    .unwrap();
+    let by_arguments: Vec<OsString> = vec![
+        "--chdir".into(),
+        home.clone().into(),
+        "--pid".into(),
+        home.join("pid").into(),
+        "--access-logfile".into(),
+        home.join("access").into(),
+    ];
+    let by_file = vec!["-c".into(), home.join("conf.py").into()];
+    for arguments in [by_arguments, by_file] {
+        let server = build().args(arguments).args(["place:app"]).start();
+        assert_eq!(server.connect().get("/").body, home.join("place.py").as_os_str().as_bytes());
+        let read = |name: &str| std::fs::read_to_string(home.join(name)).unwrap_or_default();
+        assert_eq!(read("pid").trim(), server.pid().to_string());
+        server.wait_until("the access line", || read("access").ends_with('\n'));
+        std::fs::remove_file(home.join("access")).unwrap();
+    }
+}
+
+#[test]
+fn an_abstract_address_may_begin_with_a_zero_byte() {
+    let name = format!("rgunicorn-test-{}", std::process::id());
+    let file = directory(&[("conf.py", &format!("bind = 'unix:\\0{name}'\n"))]);
+    let server =
+        build().no_bind().args(["-c"]).args([file.path().join("conf.py")]).args(["promises:app"]).start();
+    assert!(server.log().contains(&format!("Listening at: unix:@{name}")), "{}", server.log());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let mut client = UnixStream::connect_addr(&address).unwrap();
+    client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 on_every_class! {

@@ -1,7 +1,9 @@
 //! Where a server listens.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -20,7 +22,7 @@ pub enum BindAddress {
     },
     /// `unix:path`, `unix://path`.
     Unix(PathBuf),
-    /// `unix:@name`: Linux's abstract name space, the name without the `@`.
+    /// `unix:@name`, `unix:\0name`: Linux's abstract name space, the name without what stands before it.
     Abstract(Vec<u8>),
     /// `fd://N`: a listening socket inherited from the parent process.
     Fd(i32),
@@ -30,10 +32,21 @@ impl FromStr for BindAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        if let Some(path) = text.strip_prefix("unix:") {
-            return unix(path.strip_prefix("//").unwrap_or(path));
+        BindAddress::read(OsStr::new(text))
+    }
+}
+
+impl BindAddress {
+    /// Reads an address; a path in it may be any bytes.
+    ///
+    /// # Errors
+    /// A sentence that says what would be right.
+    pub fn read(text: &OsStr) -> Result<Self, String> {
+        let bytes = text.as_bytes().trim_ascii();
+        if let Some(path) = bytes.strip_prefix(b"unix:") {
+            return unix(path.strip_prefix(b"//").unwrap_or(path));
         }
+        let text = std::str::from_utf8(bytes).map_err(|_| format!("{text:?} is not UTF-8"))?.trim();
         if let Some(number) = text.strip_prefix("fd://") {
             return match number.parse() {
                 Ok(number) if number >= 0 => Ok(BindAddress::Fd(number)),
@@ -42,16 +55,28 @@ impl FromStr for BindAddress {
         }
         tcp(text.strip_prefix("tcp://").unwrap_or(text))
     }
+
+    /// The address as [`read`](Self::read) takes it.
+    pub fn written(&self) -> OsString {
+        let unix = |bytes: &[u8]| OsString::from_vec([b"unix:", bytes].concat());
+        match self {
+            BindAddress::Unix(path) => unix(path.as_os_str().as_bytes()),
+            BindAddress::Abstract(name) => unix(&[b"@", name.as_slice()].concat()),
+            other => other.to_string().into(),
+        }
+    }
 }
 
-fn unix(path: &str) -> Result<BindAddress, String> {
-    match path.strip_prefix('@') {
-        _ if path.is_empty() || path == "@" => {
-            Err("\"unix:\" needs a path behind it, as unix:/run/app.sock".into())
+fn unix(path: &[u8]) -> Result<BindAddress, String> {
+    // As C and Python have an abstract name, or as tools show it.
+    let name = path.strip_prefix(b"\0").or_else(|| path.strip_prefix(b"@"));
+    match name.unwrap_or(path) {
+        [] => Err("\"unix:\" needs a path behind it, as unix:/run/app.sock".into()),
+        text if text.contains(&0) => {
+            Err(format!("{:?} has a NUL in it, which no path can have", OsStr::from_bytes(text)))
         }
-        _ if path.contains('\0') => Err(format!("{path:?} has a NUL in it, which no path can have")),
-        Some(name) => Ok(BindAddress::Abstract(name.into())),
-        None => Ok(BindAddress::Unix(path.into())),
+        name if name.len() < path.len() => Ok(BindAddress::Abstract(name.into())),
+        path => Ok(BindAddress::Unix(OsStr::from_bytes(path).into())),
     }
 }
 
@@ -136,6 +161,7 @@ mod tests {
             ("unix:///run/a.sock", BindAddress::Unix("/run/a.sock".into()), "unix:/run/a.sock"),
             ("unix:a.sock", BindAddress::Unix("a.sock".into()), "unix:a.sock"),
             ("unix:@app", BindAddress::Abstract(b"app".to_vec()), "unix:@app"),
+            ("unix:\0app", BindAddress::Abstract(b"app".to_vec()), "unix:@app"),
             ("fd://3", BindAddress::Fd(3), "fd://3"),
         ] {
             let read: BindAddress = text.parse().unwrap();
@@ -161,6 +187,9 @@ mod tests {
             ("127.0.0.1:8000,127.0.0.1:8001", "its own --bind"),
             ("unix:", "needs a path"),
             ("unix:@", "needs a path"),
+            ("unix:\0", "needs a path"),
+            ("unix:a\0b", "has a NUL"),
+            ("unix:\0a\0b", "has a NUL"),
             ("fd://x", "fd://3"),
             ("fd://-1", "fd://3"),
         ] {

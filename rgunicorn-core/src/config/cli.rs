@@ -62,7 +62,7 @@ pub(super) fn parse(args: &[OsString], variable: Option<&'static str>) -> Result
 
     let mut entries = Vec::new();
     for setting in flagged() {
-        if let Some(value) = value_of(setting, &matches).map_err(usage)? {
+        if let Some(value) = value_of(setting, &matches) {
             let flag = setting.flag();
             let origin = match variable {
                 Some(variable) => Origin::Variable { variable, flag },
@@ -184,15 +184,15 @@ fn describe(setting: &Setting) -> String {
     format!("{}{status} [default: {}]", setting.help.trim(), setting.default())
 }
 
-fn value_of(setting: &Setting, matches: &ArgMatches) -> Result<Option<Value>, String> {
-    Ok(match setting.takes {
+fn value_of(setting: &Setting, matches: &ArgMatches) -> Option<Value> {
+    match setting.takes {
         Takes::Nothing(means) => matches.get_flag(setting.name).then_some(Value::Bool(means)),
         Takes::Values => {
-            let texts = texts(matches, setting.name)?;
-            (!texts.is_empty()).then(|| Value::List(texts.into_iter().map(Value::Text).collect()))
+            let values: Vec<Value> = given(matches, setting.name).map(Value::path).collect();
+            (!values.is_empty()).then_some(Value::List(values))
         }
-        Takes::Value | Takes::OptionalValue(_) => texts(matches, setting.name)?.pop().map(Value::Text),
-    })
+        Takes::Value | Takes::OptionalValue(_) => given(matches, setting.name).last().map(Value::path),
+    }
 }
 
 fn texts(matches: &ArgMatches, name: &str) -> Result<Vec<String>, String> {
@@ -200,7 +200,11 @@ fn texts(matches: &ArgMatches, name: &str) -> Result<Vec<String>, String> {
         Some(text) => Ok(text.to_string()),
         None => Err(format!("argument {value:?} is not UTF-8")),
     };
-    matches.get_many::<OsString>(name).into_iter().flatten().map(text).collect()
+    given(matches, name).map(text).collect()
+}
+
+fn given<'m>(matches: &'m ArgMatches, name: &str) -> impl Iterator<Item = &'m OsString> {
+    matches.get_many::<OsString>(name).into_iter().flatten()
 }
 
 /// What clap found, in words like those of our other errors.

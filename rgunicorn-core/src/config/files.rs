@@ -1,5 +1,7 @@
 //! The configuration file: which one it is, and what is in it.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
@@ -25,7 +27,7 @@ pub(super) struct FromFile {
 /// # Errors
 /// A file that can't be read, or a mistake in it.
 pub(super) fn entries(
-    named: Option<&str>,
+    named: Option<&OsStr>,
     directory: &Path,
     python: &dyn PythonConfig,
     warnings: &mut Vec<String>,
@@ -43,19 +45,20 @@ pub(super) fn entries(
 
 /// Where a configuration that was read in `directory` has its Python from, if it has any.
 pub fn python_location(config: &Config, directory: &Path) -> Option<PythonLocation> {
-    let named = (config.config != Config::declared().config).then_some(config.config.as_str());
+    let named = (config.config != Config::declared().config).then_some(config.config.as_os_str());
     let location = locate(named, directory, &mut Vec::new())?;
     (!matches!(&location, PythonLocation::File(path) if is_toml(path))).then_some(location)
 }
 
-fn locate(named: Option<&str>, directory: &Path, warnings: &mut Vec<String>) -> Option<PythonLocation> {
+fn locate(named: Option<&OsStr>, directory: &Path, warnings: &mut Vec<String>) -> Option<PythonLocation> {
     let Some(named) = named else { return default_file(directory, warnings).map(PythonLocation::File) };
-    if let Some(program) = named.strip_prefix("program:") {
+    let behind = |prefix: &[u8]| named.as_bytes().strip_prefix(prefix).map(OsStr::from_bytes);
+    if let Some(program) = behind(b"program:") {
         return Some(PythonLocation::Program(directory.join(program)));
     }
-    Some(match named.strip_prefix("python:") {
-        Some(module) => PythonLocation::Module(module.to_string()),
-        None => PythonLocation::File(directory.join(named.strip_prefix("file:").unwrap_or(named))),
+    Some(match behind(b"python:") {
+        Some(module) => PythonLocation::Module(module.to_string_lossy().into_owned()),
+        None => PythonLocation::File(directory.join(behind(b"file:").unwrap_or(named))),
     })
 }
 

@@ -44,7 +44,7 @@ pub use kind::{LogLevel, LogTarget, Takes};
 pub use page::{print, settings_page};
 pub use python::{Evaluation, NoPython, PythonConfig, PythonLocation, RawEntry};
 pub use settings::{Config, SETTINGS};
-pub use sources::{Loaded, Outcome, Sources, current_directory, load};
+pub use sources::{Loaded, Outcome, Sources, current_directory, from_toml, load};
 pub use table::{Setting, Status};
 pub use value::Value;
 

@@ -31,7 +31,7 @@ settings! {
         /// that ends in `.toml` is TOML, any other is Python. `program:PATH` is a Python program that has a server
         /// in it, by a subclass of gunicorn's `BaseApplication`: its settings and its application are taken. Without it `./gunicorn.conf.py` is read, or
         /// else `./rgunicorn.toml`.
-        config: String as Text = "./gunicorn.conf.py".into(), ["-c", "--config"] CONFIG, Implemented;
+        config: PathBuf as ConfigPlace = "./gunicorn.conf.py".into(), ["-c", "--config"] CONFIG, Implemented;
         /// The application, as `module:attribute` or `module:factory()`; one named on the command line goes
         /// before it.
         wsgi_app: Option<String> as OptionalText = None, [] STRING, Implemented;
@@ -208,11 +208,11 @@ settings! {
             ["--logger-class"] STRING, Implemented;
         /// A file in the form of Python's `logging.config.fileConfig`: the logs go through Python's `logging`, by the
         /// loggers `gunicorn.error` and `gunicorn.access`. See [logging.md](logging.md).
-        logconfig: Option<String> as OptionalText = None, ["--log-config"] FILE, Implemented;
+        logconfig: Option<PathBuf> as OptionalPath = None, ["--log-config"] FILE, Implemented;
         /// A dictionary in the form of Python's `logging.config.dictConfig`, for the same; goes before the other two.
         logconfig_dict: Vec<(String, Value)> as Mapping = Vec::new(), [], Implemented;
         /// The same as a file with JSON; goes before `logconfig`.
-        logconfig_json: Option<String> as OptionalText = None, ["--log-config-json"] FILE, Implemented;
+        logconfig_json: Option<PathBuf> as OptionalPath = None, ["--log-config-json"] FILE, Implemented;
         /// Where syslog listens.
         syslog_addr: String as Text = "udp://localhost:514".into(), ["--log-syslog-to"] SYSLOG_ADDR, Implemented;
         /// Sends the logs to syslog.
@@ -241,7 +241,7 @@ settings! {
         /// What tells `reload` of changes: `inotify`, `poll` (once a second), or `auto` for the better of them.
         reload_engine: String as ReloadEngine = "auto".into(), ["--reload-engine"] STRING, Implemented;
         /// A further file, or a pattern of files, that `reload` watches; may be given several times.
-        reload_extra_files: Vec<String> as Texts = Vec::new(), ["--reload-extra-file"] FILES, Implemented;
+        reload_extra_files: Vec<PathBuf> as Files = Vec::new(), ["--reload-extra-file"] FILES, Implemented;
         /// Prints each line of Python before it is executed, with the variables in it: for the worst of bugs.
         spew: bool as Switch = false, ["--spew"], Implemented;
         /// Checks the configuration, loads the application, and exits: with status 0 if both are well.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -16,6 +17,7 @@ use super::files;
 use super::python::PythonConfig;
 use super::settings::{Config, SETTINGS};
 use super::table::{Setting, Status};
+use super::toml_file;
 use super::value::Value;
 
 /// Environment variables that hold arguments, the weaker one first.
@@ -104,11 +106,11 @@ pub fn load(sources: &Sources, python: &dyn PythonConfig) -> Result<Outcome, Con
     let mut arguments = Vec::new();
     let mut loaded = Loaded { config: Config::declared(), origins: BTreeMap::new(), warnings: Vec::new() };
     for variable in ARGUMENT_VARIABLES {
-        let Some(text) = sources.variable(variable)? else { continue };
-        let args = shlex::split(text).ok_or_else(|| {
+        let Some(text) = sources.env.get(OsStr::new(variable)) else { continue };
+        let args = shlex::bytes::split(text.as_bytes()).ok_or_else(|| {
             ConfigError::Usage(format!("{variable}: a quotation mark is not closed in {text:?}"))
         })?;
-        let args: Vec<OsString> = args.into_iter().map(OsString::from).collect();
+        let args: Vec<OsString> = args.into_iter().map(OsString::from_vec).collect();
         match cli::parse(&args, Some(variable))? {
             Parsed::Show(text) => return Ok(Outcome::Show(text)),
             Parsed::Arguments { entries, positional } => {
@@ -132,7 +134,10 @@ pub fn load(sources: &Sources, python: &dyn PythonConfig) -> Result<Outcome, Con
         loaded.apply([application_as("default_proc_name", application)])?;
     }
     let named = arguments.iter().rev().find(|entry| entry.setting.name == "config");
-    let named = named.map(|entry| entry.value.to_string());
+    let named = named.map(|entry| match &entry.value {
+        Value::Raw(path) => path.clone(),
+        other => other.to_string().into(),
+    });
     let from_file = files::entries(named.as_deref(), &sources.directory, python, &mut loaded.warnings)?;
     loaded.apply(from_file.entries)?;
     loaded.apply(arguments)?;
@@ -144,6 +149,17 @@ pub fn load(sources: &Sources, python: &dyn PythonConfig) -> Result<Outcome, Con
     loaded.refuse_planned()?;
     loaded.resolve_paths(sources)?;
     Ok(Outcome::Loaded(Box::new(loaded)))
+}
+
+/// What the TOML in `text` sets, with defaults for the rest; mistakes in it are said to be in the file at `path`. For hosts
+/// that have their settings from elsewhere than a file.
+///
+/// # Errors
+/// Bad TOML, or the first mistake found.
+pub fn from_toml(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    let mut loaded = Loaded { config: Config::default(), origins: BTreeMap::new(), warnings: Vec::new() };
+    loaded.apply(toml_file::entries(path, text)?)?;
+    Ok(loaded.config)
 }
 
 /// The application on the command line, as a value for one of the settings that it stands for.

@@ -127,6 +127,7 @@ macro_rules! settings {
                 },
                 get: |config| <$kind as Kind<$type>>::show(&config.$name),
                 set: |config, value| match <$kind as Kind<$type>>::read(value) {
+                    Err(_) if matches!(value, Value::None) && <$kind as Kind<$type>>::NONE_IS_UNSET => Ok(()),
                     Ok(read) => {
                         config.$name = read;
                         Ok(())

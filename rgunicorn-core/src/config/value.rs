@@ -1,5 +1,6 @@
 //! A value as a source gives it, before the setting's kind has read it.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 /// A value from a command line (always text), a TOML file or a Python file; and what a setting's value is shown as.
@@ -15,6 +16,8 @@ pub enum Value {
     Float(f64),
     /// Text.
     Text(String),
+    /// Text that isn't UTF-8, as only paths may be.
+    Raw(OsString),
     /// A list, tuple or set.
     List(Vec<Value>),
     /// A dictionary or a TOML table, in its order.
@@ -33,10 +36,17 @@ impl Value {
         Value::Text(text.into())
     }
 
+    /// A path, whatever its bytes are.
+    pub fn path(path: impl AsRef<OsStr>) -> Self {
+        let path = path.as_ref();
+        path.to_str().map_or_else(|| Value::Raw(path.to_owned()), Value::text)
+    }
+
     /// The value as it would be written in a Python configuration file.
     pub fn literal(&self) -> String {
         match self {
             Value::Text(text) => quoted(text),
+            Value::Raw(text) => quoted(&text.to_string_lossy()),
             other => other.to_string(),
         }
     }
@@ -52,6 +62,7 @@ impl fmt::Display for Value {
             Value::Int(number) => write!(f, "{number}"),
             Value::Float(number) => write!(f, "{number:?}"),
             Value::Text(text) => f.write_str(text),
+            Value::Raw(text) => f.write_str(&text.to_string_lossy()),
             Value::List(items) => {
                 let items: Vec<String> = items.iter().map(Value::literal).collect();
                 write!(f, "[{}]", items.join(", "))

@@ -104,11 +104,9 @@ def tagged(value, depth=0):
     if isinstance(value, float):
         return ["float", float.__repr__(value)]
     if isinstance(value, str):
-        return ["text", text(str(value))]
-    if isinstance(value, bytes):
-        return ["text", value.decode("utf-8", "replace")]
-    if isinstance(value, os.PathLike):
-        return ["text", text(os.fsdecode(value))]
+        return written(str(value))
+    if isinstance(value, (bytes, os.PathLike)):
+        return written(os.fsdecode(value))
     if isinstance(value, (list, tuple, set, frozenset)) and depth < DEPTH:
         return ["list", [tagged(item, depth + 1) for item in value]]
     if isinstance(value, dict) and depth < DEPTH:
@@ -118,6 +116,18 @@ def tagged(value, depth=0):
     if callable(value):
         return ["callable", text(qualified(value))]
     return other(value)
+
+
+def written(value):
+    """Text, or the bytes of a path that isn't UTF-8, each as a character."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        try:
+            return ["raw", os.fsencode(value).decode("latin-1")]
+        except UnicodeEncodeError:
+            return ["text", text(value)]
+    return ["text", value]
 
 
 def qualified(value):

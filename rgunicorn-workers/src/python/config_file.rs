@@ -5,9 +5,11 @@
 //! arbiter prints. The child tells, through a pipe, what the file has set, and how it changed the environment.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::BufReader;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -148,6 +150,8 @@ fn value(tagged: &Json) -> Value {
         "int" => text().parse().map_or_else(|_| Value::Other(text()), Value::Int),
         "float" => text().parse().map_or_else(|_| Value::Other(text()), Value::Float),
         "text" => Value::Text(text()),
+        // A JSON text with a byte in each character.
+        "raw" => Value::path(OsString::from_vec(text().chars().map(|byte| byte as u8).collect())),
         "list" => Value::List(items().map(value).collect()),
         "map" => Value::Map(
             items().map(|item| (item[0].as_str().unwrap_or_default().to_string(), value(&item[1]))).collect(),

@@ -254,6 +254,7 @@ fn as_json(value: &config::Value) -> Value {
         | config::Value::Callable(text)
         | config::Value::Class(text)
         | config::Value::Other(text) => text.as_str().into(),
+        config::Value::Raw(text) => text.to_string_lossy().into(),
         config::Value::List(items) => items.iter().map(as_json).collect(),
         config::Value::Map(items) => {
             items.iter().map(|(name, value)| (name.clone(), as_json(value))).collect()

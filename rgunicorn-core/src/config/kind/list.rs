@@ -1,14 +1,22 @@
 //! Several values in one setting.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::{Kind, Mistake, Takes, Value, as_comma_list, as_text, as_texts, show_texts};
+use super::{
+    Kind, Mistake, Takes, Value, as_comma_list, as_path, as_paths, as_text, as_texts, joined, show_texts,
+};
 use crate::config::address::BindAddress;
 use crate::http::AllowList;
 
 /// Texts; the flag is repeated.
 #[derive(Debug)]
 pub struct Texts;
+
+/// Paths; the flag is repeated.
+#[derive(Debug)]
+pub struct Files;
 
 /// Addresses to listen on; the flag is repeated.
 #[derive(Debug)]
@@ -55,6 +63,19 @@ impl Kind<Vec<String>> for Texts {
     }
 }
 
+impl Kind<Vec<PathBuf>> for Files {
+    const TAKES: Takes = Takes::Values;
+    const EXPECTS: &'static str = "a path or a list of paths";
+
+    fn read(value: &Value) -> Result<Vec<PathBuf>, Mistake> {
+        Ok(as_paths(value)?.into_iter().map(PathBuf::from).collect())
+    }
+
+    fn show(value: &Vec<PathBuf>) -> Value {
+        Value::List(value.iter().map(Value::path).collect())
+    }
+}
+
 impl Kind<Vec<BindAddress>> for Binds {
     const TAKES: Takes = Takes::Values;
     const EXPECTS: &'static str =
@@ -63,17 +84,17 @@ impl Kind<Vec<BindAddress>> for Binds {
     fn read(value: &Value) -> Result<Vec<BindAddress>, Mistake> {
         let addresses = match value {
             // The one list in which an empty text means something: every address, the default port.
-            Value::Text(text) => vec![text.as_str()],
-            other => as_texts(other)?,
+            Value::Text(text) => vec![OsStr::new(text)],
+            other => as_paths(other)?,
         };
         if addresses.is_empty() {
             return Err(Mistake::Unexpected);
         }
-        addresses.into_iter().map(|address| address.parse().map_err(Mistake::Because)).collect()
+        addresses.into_iter().map(|address| BindAddress::read(address).map_err(Mistake::Because)).collect()
     }
 
     fn show(value: &Vec<BindAddress>) -> Value {
-        show_texts(value)
+        Value::List(value.iter().map(|address| Value::path(address.written())).collect())
     }
 }
 
@@ -83,15 +104,15 @@ impl Kind<Option<BindAddress>> for OptionalBind {
     fn read(value: &Value) -> Result<Option<BindAddress>, Mistake> {
         match value {
             Value::None => Ok(None),
-            other => match as_text(other)? {
-                "" => Ok(None),
-                address => address.parse().map(Some).map_err(Mistake::Because),
+            other => match as_path(other)? {
+                address if address.is_empty() => Ok(None),
+                address => BindAddress::read(address).map(Some).map_err(Mistake::Because),
             },
         }
     }
 
     fn show(value: &Option<BindAddress>) -> Value {
-        value.as_ref().map_or(Value::None, |address| Value::text(address.to_string()))
+        value.as_ref().map_or(Value::None, |address| Value::path(address.written()))
     }
 }
 
@@ -132,14 +153,22 @@ impl Kind<Vec<PathBuf>> for Paths {
     const EXPECTS: &'static str = "directories with commas between them";
 
     fn read(value: &Value) -> Result<Vec<PathBuf>, Mistake> {
-        Ok(as_comma_list(value)?.into_iter().map(PathBuf::from).collect())
+        let paths = match value {
+            Value::Raw(_) => {
+                let bytes = as_path(value)?.as_bytes();
+                bytes.split(|byte| *byte == b',').map(|path| OsStr::from_bytes(path.trim_ascii())).collect()
+            }
+            Value::List(_) => as_paths(value)?,
+            _ => as_comma_list(value)?.into_iter().map(OsStr::new).collect(),
+        };
+        Ok(paths.into_iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect())
     }
 
     fn show(value: &Vec<PathBuf>) -> Value {
         if value.is_empty() {
             return Value::None;
         }
-        Value::text(value.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(","))
+        joined(value)
     }
 }
 

@@ -11,6 +11,9 @@ mod python;
 mod text;
 mod world;
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
 use super::value::Value;
 
 pub use choice::{
@@ -18,10 +21,12 @@ pub use choice::{
     ProxyProtocol, ReloadEngine,
 };
 pub use flag::{Switch, SwitchOff};
-pub use list::{AllowIps, Binds, EnvPairs, HeaderNames, Mapping, OptionalBind, Paths, SchemeHeaders, Texts};
+pub use list::{
+    AllowIps, Binds, EnvPairs, Files, HeaderNames, Mapping, OptionalBind, Paths, SchemeHeaders, Texts,
+};
 pub use number::{Bytes, FrameSize, Octal, Positive, Seconds, Whole, WindowSize};
 pub use python::{ClassName, Hook, SslVersion};
-pub use text::{LogTarget, OptionalPath, OptionalText, PagePath, Target, Text};
+pub use text::{ConfigPlace, LogTarget, OptionalPath, OptionalText, PagePath, Target, Text};
 pub use world::{Directory, GroupId, UserId};
 
 /// What a flag of the command line is followed by.
@@ -43,6 +48,9 @@ pub trait Kind<T> {
     const TAKES: Takes = Takes::Value;
     /// What is right, as in "'x' is not ...".
     const EXPECTS: &'static str;
+
+    /// Whether `None`, as of `os.environ.get(...)`, is as if the setting wasn't there: where it has no `None` of its own.
+    const NONE_IS_UNSET: bool = false;
 
     /// Reads a value from any source.
     ///
@@ -83,8 +91,34 @@ impl From<String> for Mistake {
 fn as_text(value: &Value) -> Result<&str, Mistake> {
     match value {
         Value::Text(text) => Ok(text.trim()),
+        Value::Raw(text) => Err(format!("{text:?} is not UTF-8").into()),
         _ => Err(Mistake::Unexpected),
     }
+}
+
+/// `value` as a path, without white space around it.
+fn as_path(value: &Value) -> Result<&OsStr, Mistake> {
+    match value {
+        Value::Text(text) => Ok(OsStr::new(text.trim())),
+        Value::Raw(text) => Ok(OsStr::from_bytes(text.as_bytes().trim_ascii())),
+        _ => Err(Mistake::Unexpected),
+    }
+}
+
+/// `value` as a list of paths: a path alone is a list of one, and nothing is an empty list.
+fn as_paths(value: &Value) -> Result<Vec<&OsStr>, Mistake> {
+    match value {
+        Value::None => Ok(Vec::new()),
+        Value::Text(text) if text.is_empty() => Ok(Vec::new()),
+        Value::List(items) => items.iter().map(as_path).collect(),
+        other => Ok(vec![as_path(other)?]),
+    }
+}
+
+/// Paths with commas between them.
+fn joined<P: AsRef<OsStr>>(paths: &[P]) -> Value {
+    let bytes: Vec<&[u8]> = paths.iter().map(|path| path.as_ref().as_bytes()).collect();
+    Value::path(OsString::from_vec(bytes.join(&b',')))
 }
 
 /// `value` as a list of texts: a text alone is a list of one, and nothing is an empty list.

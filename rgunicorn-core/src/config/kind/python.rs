@@ -16,6 +16,7 @@ pub struct SslVersion;
 
 impl Kind<String> for ClassName {
     const EXPECTS: &'static str = "the name of a class";
+    const NONE_IS_UNSET: bool = true;
 
     fn read(value: &Value) -> Result<String, Mistake> {
         let name = match value {

@@ -1,8 +1,9 @@
 //! Text, paths, and the files that logs go to.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use super::{Kind, Mistake, Value, as_text};
+use super::{Kind, Mistake, Value, as_path, as_text};
 
 /// Text.
 #[derive(Debug)]
@@ -15,6 +16,10 @@ pub struct OptionalText;
 /// The path of a page that the server answers itself, or `None`.
 #[derive(Debug)]
 pub struct PagePath;
+
+/// Where the configuration is: a path, or `python:`, `program:` or `file:` and what is meant by it.
+#[derive(Debug)]
+pub struct ConfigPlace;
 
 /// A path, or `None`.
 #[derive(Debug)]
@@ -41,8 +46,17 @@ fn optional(value: &Value) -> Result<Option<&str>, Mistake> {
     }
 }
 
+/// As [`optional`], for paths.
+fn optional_path(value: &Value) -> Result<Option<&OsStr>, Mistake> {
+    match value {
+        Value::None => Ok(None),
+        other => as_path(other).map(|path| Some(path).filter(|path| !path.is_empty())),
+    }
+}
+
 impl Kind<String> for Text {
     const EXPECTS: &'static str = "text";
+    const NONE_IS_UNSET: bool = true;
 
     fn read(value: &Value) -> Result<String, Mistake> {
         as_text(value).map(str::to_string)
@@ -87,16 +101,30 @@ impl Kind<Option<PathBuf>> for OptionalPath {
     const EXPECTS: &'static str = "a path";
 
     fn read(value: &Value) -> Result<Option<PathBuf>, Mistake> {
-        optional(value).map(|text| text.map(PathBuf::from))
+        optional_path(value).map(|path| path.map(PathBuf::from))
     }
 
     fn show(value: &Option<PathBuf>) -> Value {
-        value.as_ref().map_or(Value::None, |path| Value::text(path.to_string_lossy()))
+        value.as_ref().map_or(Value::None, Value::path)
     }
 }
 
-impl From<&str> for LogTarget {
-    fn from(text: &str) -> Self {
+impl Kind<PathBuf> for ConfigPlace {
+    const EXPECTS: &'static str = "a path";
+    const NONE_IS_UNSET: bool = true;
+
+    fn read(value: &Value) -> Result<PathBuf, Mistake> {
+        as_path(value).map(PathBuf::from)
+    }
+
+    fn show(value: &PathBuf) -> Value {
+        Value::path(value)
+    }
+}
+
+impl<T: AsRef<OsStr> + ?Sized> From<&T> for LogTarget {
+    fn from(text: &T) -> Self {
+        let text = text.as_ref();
         if text == "-" { LogTarget::Standard } else { LogTarget::File(text.into()) }
     }
 }
@@ -104,7 +132,7 @@ impl From<&str> for LogTarget {
 fn show_target(target: &LogTarget) -> Value {
     match target {
         LogTarget::Standard => Value::text("-"),
-        LogTarget::File(path) => Value::text(path.to_string_lossy()),
+        LogTarget::File(path) => Value::path(path),
     }
 }
 
@@ -113,7 +141,7 @@ impl Kind<LogTarget> for Target {
 
     /// `None` is no error log at all in gunicorn: that is a file, too.
     fn read(value: &Value) -> Result<LogTarget, Mistake> {
-        optional(value).map(|text| LogTarget::from(text.unwrap_or("/dev/null")))
+        optional_path(value).map(|path| LogTarget::from(path.unwrap_or(OsStr::new("/dev/null"))))
     }
 
     fn show(value: &LogTarget) -> Value {
@@ -125,7 +153,7 @@ impl Kind<Option<LogTarget>> for Target {
     const EXPECTS: &'static str = "a file, or - for standard output";
 
     fn read(value: &Value) -> Result<Option<LogTarget>, Mistake> {
-        optional(value).map(|text| text.map(LogTarget::from))
+        optional_path(value).map(|path| path.map(LogTarget::from))
     }
 
     fn show(value: &Option<LogTarget>) -> Value {
@@ -142,7 +170,6 @@ mod tests {
         assert_eq!(OptionalText::read(&Value::text(" ")), Ok(None));
         assert_eq!(OptionalPath::read(&Value::text("")), Ok(None));
         assert_eq!(Text::read(&Value::text(" a ")), Ok("a".into()));
-        assert_eq!(Text::read(&Value::None), Err(Mistake::Unexpected));
     }
 
     #[test]

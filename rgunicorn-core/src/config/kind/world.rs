@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use nix::unistd::{Group, User};
 
-use super::{Kind, Mistake, Value, as_text};
+use super::{Kind, Mistake, Value, as_path, as_text};
 
 /// A user, by name or number; `None` is the current one.
 #[derive(Debug)]
@@ -73,14 +73,12 @@ impl Kind<PathBuf> for Directory {
     const EXPECTS: &'static str = "a directory";
 
     fn read(value: &Value) -> Result<PathBuf, Mistake> {
-        match as_text(value)? {
-            "" => Ok(".".into()),
-            path => Ok(path.into()),
-        }
+        let path = as_path(value)?;
+        Ok(if path.is_empty() { ".".into() } else { path.into() })
     }
 
     fn show(value: &PathBuf) -> Value {
-        Value::text(value.to_string_lossy())
+        Value::path(value)
     }
 }
 

@@ -1,5 +1,8 @@
 //! Which source goes before which.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use super::*;
 
 #[test]
@@ -210,4 +213,86 @@ fn variables_that_a_python_file_sets_or_deletes_come_before_those_that_are_asked
     let pair = |name: &str, value: &str| (name.to_string(), Some(value.to_string()));
     let gone = ("GONE".to_string(), None);
     assert_eq!(world.config().raw_env, [pair("B", "set"), gone, pair("A", "set"), pair("B", "asked")]);
+}
+
+/// As of `os.environ.get(...)`: what gunicorn takes.
+#[test]
+fn none_is_as_if_a_text_was_not_set() {
+    let taken = [
+        "config",
+        "worker_class",
+        "access_log_format",
+        "logger_class",
+        "syslog_addr",
+        "syslog_facility",
+        "dogstatsd_tags",
+        "statsd_prefix",
+        "default_proc_name",
+        "root_path",
+        "statsd_host",
+        "pidfile",
+        "proc_name",
+    ];
+    let mut world = World::new("module:app").file("gunicorn.conf.py", "").env("PORT", "9000");
+    let expected = print(&world.config());
+    for name in taken {
+        world = world.python(name, Value::None);
+    }
+    assert_eq!(print(&world.config()), expected);
+    assert!(expected.contains("0.0.0.0:9000"), "{expected}");
+    let numbers = World::new("module:app").file("gunicorn.conf.py", "").python("workers", Value::None);
+    assert!(numbers.error().0.contains("workers: None is not"), "{:?}", numbers.error());
+}
+
+#[test]
+fn paths_may_be_any_bytes() {
+    let bytes = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+    let mut world = World::new("module:app");
+    let directory = world.path("").join(bytes(b"caf\xe9"));
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("a.toml"), "workers = 3").unwrap();
+    for argument in [
+        &b"--chdir=caf\xe9"[..],
+        b"--pid",
+        b"p\xff",
+        b"--error-logfile",
+        b"e\xff",
+        b"--access-logfile",
+        b"a\xff",
+        b"--pythonpath",
+        b"x,\xff",
+        b"--bind",
+        b"unix:\xff",
+        b"-b",
+        b"unix:@\xfe",
+        b"--reload-extra-file",
+        b"\xff",
+        b"--log-config",
+        b"l\xff",
+        b"-c",
+        b"caf\xe9/a.toml",
+    ] {
+        world.sources.args.push(bytes(argument));
+    }
+    let config = world.config();
+    let path = |name: &[u8]| PathBuf::from(bytes(name));
+    assert_eq!((&config.chdir, config.workers), (&directory, 3));
+    assert_eq!(config.pidfile, Some(path(b"p\xff")));
+    assert_eq!(config.errorlog, LogTarget::File(path(b"e\xff")));
+    assert_eq!(config.accesslog, Some(LogTarget::File(path(b"a\xff"))));
+    assert_eq!(config.pythonpath, [directory.join("x"), directory.join(bytes(b"\xff"))]);
+    assert_eq!(config.bind, [BindAddress::Unix(path(b"\xff")), BindAddress::Abstract(b"\xfe".to_vec())]);
+    assert_eq!((config.reload_extra_files, config.logconfig), (vec![path(b"\xff")], Some(path(b"l\xff"))));
+    // What is shown reads back; where there is no path, it says why.
+    for setting in SETTINGS.iter().filter(|setting| !setting.is_hook()) {
+        let (before, mut after) = (setting.get(&world.config()), Config::declared());
+        setting.set(&mut after, &before).unwrap();
+        assert_eq!(setting.get(&after), before, "{}", setting.name);
+    }
+    world.sources.args.extend(["--worker-class".into(), bytes(b"\xff")]);
+    assert!(world.error().0.ends_with(r#""\xFF" is not UTF-8"#), "{:?}", world.error());
+    // As do arguments in the environment.
+    let mut world = World::new("module:app");
+    world.sources.env.insert("GUNICORN_CMD_ARGS".into(), bytes(b"--pid '/run/\xff a'"));
+    assert_eq!(world.config().pidfile, Some(path(b"/run/\xff a")));
 }

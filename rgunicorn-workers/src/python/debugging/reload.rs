@@ -55,7 +55,7 @@ pub(in crate::python) fn load_watched(
                 stand_in().map_err(|error| boot(py, error))?.unbind()
             }
         };
-        more.extend(config.reload_extra_files.iter().map(PathBuf::from));
+        more.extend(config.reload_extra_files.iter().cloned());
         let mut watch = Watch { module: module.unbind(), more, seen: HashMap::new() };
         // Before anybody is answered: whoever sees an answer may change a file at once.
         watch.changed(&watch.files().map_err(BootError::Boot)?);

@@ -1,5 +1,7 @@
 //! Values of settings, to Python and back.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
@@ -23,6 +25,7 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
         Value::Text(text) | Value::Callable(text) | Value::Class(text) | Value::Other(text) => {
             PyString::new(py, text).into_any()
         }
+        Value::Raw(text) => text.as_os_str().into_pyobject(py)?.into_any(),
         Value::List(items) => {
             let list = PyList::empty(py);
             for item in items {
@@ -65,7 +68,7 @@ fn read(value: &Bound<'_, PyAny>, depth: usize) -> PyResult<Value> {
         return Ok(Value::Text(text));
     }
     if let Ok(bytes) = value.extract::<&[u8]>() {
-        return Ok(Value::Text(String::from_utf8_lossy(bytes).into_owned()));
+        return Ok(Value::path(OsString::from_vec(bytes.to_vec())));
     }
     let deeper = depth < DEPTH;
     if let Ok(map) = value.cast::<PyDict>()
@@ -81,7 +84,7 @@ fn read(value: &Bound<'_, PyAny>, depth: usize) -> PyResult<Value> {
         return Ok(Value::List(items.collect::<PyResult<_>>()?));
     }
     if let Ok(path) = value.extract::<PathBuf>() {
-        return Ok(Value::Text(path.to_string_lossy().into_owned()));
+        return Ok(Value::path(path));
     }
     if value.is_instance_of::<PyType>() || value.is_callable() {
         let qualified = || {
