@@ -47,6 +47,15 @@ on_every_class! {
             }
             server.wait_for_log_times("from=192.0.2.7 GET /environ", number + 1);
         }
+        // Of Unix sockets and of datagrams there is nothing to be said: the connection is what it is.
+        for (family, length) in [(0x31, 216_u16), (0x12, 12)] {
+            let header = [b"\r\n\r\n\0\r\nQUIT\n\x21", &[family][..], &length.to_be_bytes(), &vec![b'x'; length.into()]].concat();
+            let mut client = server.connect();
+            client.send([&header[..], b"GET /environ HTTP/1.1\r\nHost: t\r\n\r\n"].concat());
+            let environ = client.response().text();
+            assert!(environ.contains("\"REMOTE_ADDR\": \"127.0.0.1\""), "{environ}");
+            assert!(!environ.contains("PROXY_PROTOCOL"), "{environ}");
+        }
         let plain = server.connect().get("/environ").text();
         assert!(plain.contains("\"REMOTE_ADDR\": \"127.0.0.1\""), "the header is optional: {plain}");
     }

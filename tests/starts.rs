@@ -56,6 +56,22 @@ fn version_and_help_are_there() {
     assert_has(&output, ["--worker-class", "--bind", "--max-requests-jitter", "--client-header-timeout"]);
 }
 
+#[test]
+fn what_goes_wrong_before_there_is_a_log_is_said() {
+    let builder = || Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["promises:app"]);
+    let (status, _, error) = builder().env("LISTEN_PID", "abc").env("LISTEN_FDS", "1").run();
+    assert_eq!(status, Some(1), "{error}");
+    assert!(error.contains("LISTEN_PID"), "{error}");
+    let gone = tempfile::tempdir().unwrap();
+    let command = builder().directory(gone.path()).command();
+    let mut shell = std::process::Command::new("sh");
+    shell.current_dir(gone.path()).args(["-c", "rmdir \"$PWD\" && exec \"$0\" \"$@\""]);
+    let output = shell.arg(command.get_program()).args(command.get_args()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("The working directory that the server was started in"), "{error}");
+}
+
 on_every_class! {
     fn a_module_that_can_not_be_imported_ends_with_3(class: &str) {
         for (application, complaint) in [

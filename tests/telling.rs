@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -82,19 +83,91 @@ on_every_class! {
             "shop.gunicorn.request.status.500:1|c|@1.0|#env:test",
             "shop.gunicorn.requests:1|c|@1.0|#env:test",
             "shop.gunicorn.request.duration:",
-            "shop.gunicorn.log.error:1|c|@1.0|#env:test",
+            "shop.gunicorn.log.exception:1|c|@1.0|#env:test",
             "shop.gunicorn.workers:1|g|#env:test",
         ]);
         assert!(texts.iter().flat_map(|text| text.lines()).all(|line| line.ends_with("|#env:test")), "{texts:#?}");
         assert!(!texts.iter().any(|text| text.contains("backlog")), "{texts:#?}");
+        assert!(!texts.iter().any(|text| text.contains("log.error")), "an exception is no error besides: {texts:#?}");
+    }
+
+    fn hooks_send_metrics_of_their_own(class: &str) {
+        for logger in ["", "logger_class = 'gunicorn.instrument.statsd.Statsd'\n"] {
+            let (socket, address) = receiver();
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("conf.py");
+            std::fs::write(&file, format!("{logger}{METRICS}")).unwrap();
+            let server = build(class).args(["-c"]).args([&file])
+                .args(["--statsd-host", &address, "--statsd-prefix", "shop", "--dogstatsd-tags", "env:test"]).start();
+            assert_eq!(server.connect().get("/lines?of=text").status, 200);
+            let texts = receive_all(&socket, &[
+                "shop.site.ready:0|g|#env:test", "shop.site.queue:0|g|#env:test", "shop.site.orders:2|c|@1.0|#env:test",
+                "shop.site.stock:-3|c|@1.0|#env:test", "shop.site.size:7|h|#env:test", "shop.site.time:1.5|ms|#env:test",
+                "shop.gunicorn.log.warning:1|c|@1.0|#env:test", "shop.gunicorn.request.status.200:1|c|@1.0|#env:test",
+            ]);
+            let all = texts.concat();
+            for once in ["log.warning", "status.200", "site.orders"] {
+                assert_eq!(all.matches(once).count(), 1, "{once}: {texts:#?}");
+            }
+            server.wait_for_log("[INFO] said and measured");
+            assert!(!server.log().contains("[INFO] \n"), "{}", server.log());
+        }
+    }
+
+    fn syslog_loses_nothing_of_a_burst_nor_by_a_restart(class: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let address = format!("unix://{}#dgram", path.display());
+        // Nobody is there at the start.
+        let server = build(class).args(["--log-syslog", "--log-syslog-to", &address]).start();
+        server.wait_for_log(&format!("[WARNING] syslog_addr: {address:?}: No such file"));
+        assert_eq!(server.connect().get("/lines?of=early").status, 200);
+        for round in ["first", "second"] {
+            let socket = UnixDatagram::bind(&path).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let reader = std::thread::spawn(move || {
+                let (mut buffer, mut count) = ([0; 4096], 0);
+                while count < 400 {
+                    let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{error} after {count} lines"));
+                    count += usize::from(String::from_utf8_lossy(&buffer[..length]).contains(&format!("/{round}")));
+                }
+            });
+            let mut clients: Vec<_> = (0..20).map(|_| server.connect()).collect();
+            for client in &mut clients {
+                let request = format!("GET /{round} HTTP/1.1\r\nHost: t\r\n\r\n");
+                client.send(if class == "sync" { request } else { request.repeat(20) });
+            }
+            for client in &mut clients {
+                (0..if class == "sync" { 1 } else { 20 }).for_each(|_| drop(client.response()));
+            }
+            if class == "sync" {
+                (20..400).for_each(|_| drop(server.connect().get(&format!("/{round}"))));
+            }
+            reader.join().unwrap();
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 }
 
+/// Hooks that measure.
+const METRICS: &str = "
+def when_ready(server):
+    server.log.gauge('site.ready', 0)
+
+def post_request(worker, req, environ, resp):
+    worker.log.info('', extra={'metric': 'site.queue', 'value': 0, 'mtype': 'gauge'})
+    worker.log.log('info', '', extra={'metric': 'site.size', 'value': 7, 'mtype': 'histogram'})
+    worker.log.info('said and %s', 'measured', extra={'metric': 'site.orders', 'value': 2, 'mtype': 'counter'})
+    worker.log.decrement('site.stock', 3)
+    worker.log.timer('site.time', 1.5)
+    worker.log.warning('careful')
+";
+
 #[test]
-fn the_backlog_is_a_gauge_if_wanted() {
+fn the_backlog_is_a_histogram_if_wanted() {
     let (socket, address) = receiver();
     let _server = build("event").args(["--statsd-host", &address, "--enable-backlog-metric"]).start();
-    receive_all(&socket, &["gunicorn.backlog:0|g"]);
+    receive_all(&socket, &["gunicorn.backlog:0|h"]);
 }
 
 #[test]
@@ -130,11 +203,11 @@ fn the_access_log_is_kept_out_of_syslog_if_wanted() {
 }
 
 #[test]
-fn what_can_not_be_reached_is_said_at_the_start() {
+fn what_can_not_be_is_said_at_the_start() {
     for (arguments, problem) in [
         (
-            vec!["--log-syslog", "--log-syslog-to", "unix:///nowhere/log"],
-            "syslog_addr: \"unix:///nowhere/log\": ",
+            vec!["--log-syslog", "--log-syslog-to", "smoke:///nowhere/log"],
+            "syslog_addr: \"smoke:///nowhere/log\": an address is",
         ),
         (
             vec!["--log-syslog", "--log-syslog-facility", "nobody"],
@@ -145,6 +218,32 @@ fn what_can_not_be_reached_is_said_at_the_start() {
         let (status, _, log) = build("event").args(arguments).run();
         assert_eq!(status, Some(1), "{log}");
         assert!(log.contains(problem), "{log}");
+    }
+}
+
+#[test]
+fn who_takes_metrics_and_logs_need_not_be_there_at_the_start() {
+    for arguments in [
+        ["--statsd-host", "agent.invalid:8125"],
+        ["--statsd-host", "unix:///nowhere/statsd"],
+        ["--log-syslog-to", "tcp://127.0.0.1:1"],
+        ["--log-syslog-to", "udp://syslog.invalid"],
+    ] {
+        let [flag, address] = arguments;
+        let setting = if flag == "--statsd-host" { "statsd_host" } else { "syslog_addr" };
+        let server = build("event")
+            .args(arguments)
+            .args(["--log-syslog"][..usize::from(setting == "syslog_addr")].iter().copied())
+            .start();
+        server.wait_for_log(&format!("[WARNING] {setting}: {address:?}: "));
+        for _ in 0..3 {
+            assert_eq!(server.connect().get("/lines?of=text").status, 200);
+        }
+        // Nor for a reload, which says it again.
+        server.signal(Signal::SIGHUP);
+        server.wait_for_log_times(&format!("[WARNING] {setting}: {address:?}: "), 2);
+        server.wait_for_log_times("Booting worker", 2);
+        assert_eq!(server.connect().get("/lines?of=text").status, 200);
     }
 }
 

@@ -25,7 +25,8 @@ impl Master {
         log::with_statsd(|statsd| {
             statsd.gauge("gunicorn.workers", workers);
             if let Some(waiting) = waiting {
-                statsd.gauge("gunicorn.backlog", waiting);
+                // As gunicorn has it, and on purpose: how it varies is what counts.
+                statsd.histogram("gunicorn.backlog", waiting);
             }
         });
     }

@@ -34,6 +34,10 @@ use crate::{SERVER_SOFTWARE, VERSION};
 pub(super) enum StartError {
     #[error("{0}")]
     Config(#[from] ConfigError),
+    #[error(
+        "The working directory that the server was started in can't be used: {0}; start it from one that is there"
+    )]
+    Home(io::Error),
     #[error("chdir {path:?}: {source}")]
     Chdir { path: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -50,7 +54,7 @@ pub(super) enum StartError {
     Hook(#[from] HookError),
     #[error("Can't go into the background: {0}")]
     Daemon(io::Error),
-    #[error("LISTEN_FDS, which systemd sets: {0}")]
+    #[error("LISTEN_PID and LISTEN_FDS, which systemd sets: {0}; each must be a number")]
     Activation(io::Error),
     #[error(
         "GUNICORN_FD={numbers}: {why}; it must be the numbers of listening sockets, with commas between them"
@@ -73,9 +77,11 @@ impl StartError {
 impl Master {
     pub(super) fn start(arbiter: Arbiter) -> Result<Master, StartError> {
         let Arbiter { mut config, class, hooks, reload } = arbiter;
+        // What goes wrong before the settings say where is said on standard error.
+        log::install();
         let inheritance = Inheritance::claim()?;
         inheritance.apply(&mut config);
-        let home = std::env::current_dir()?;
+        let home = std::env::current_dir().map_err(StartError::Home)?;
         enter(&home.join(&config.chdir))?;
         // Before the terminal is left: what is wrong with the settings should be seen there.
         log::setup(&config)?;

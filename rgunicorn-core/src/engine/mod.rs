@@ -67,8 +67,8 @@ pub(crate) use transport::Transport;
 pub(crate) use upload::Upload;
 
 use crate::http::Refusal;
-use crate::log::AccessLog;
 use crate::log::statsd::Statsd;
+use crate::log::{self, AccessLog};
 use crate::scoreboard::{Slot, WorkerState};
 use crate::socket::Listener;
 use crate::sys::{epoll, title};
@@ -227,6 +227,7 @@ impl Engine {
         }
         if let Some(statsd) = &mut self.statsd {
             statsd.flush();
+            log::complain(statsd.take_complaint());
         }
         most
     }

@@ -2,7 +2,7 @@
 //!
 //! As HAProxy's `doc/proxy-protocol.txt` has it. A header is optional, as in gunicorn: bytes that don't begin like one are
 //! HTTP's. Only TCP is spoken; a header that says that there is no client (`UNKNOWN`, `LOCAL`: the proxy's own health
-//! checks) leaves the connection its own.
+//! checks), or one by something else (a Unix socket, datagrams), leaves the connection its own.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -141,7 +141,9 @@ fn version_2(bytes: &[u8]) -> Result<Preface, Refusal> {
             Some(proxied) => header(Some(proxied)),
             None => invalid("its addresses are cut short"),
         },
-        (1, _, _) => invalid("only TCP over IPv4 or IPv6 is spoken"),
+        // Datagrams and Unix sockets: valid, and nothing of theirs means anything here (section 2.2: as if unspecified).
+        (1, 1 | 2, 2) | (1, 3, 1 | 2) => header(None),
+        (1, ..) => invalid("an unknown family or protocol"),
         _ => invalid("unknown command"),
     }
 }
@@ -225,8 +227,13 @@ mod tests {
         assert_eq!(auto(&v2(0, 0, b"")), Ok(Preface::Header(16, None)), "LOCAL");
         assert_eq!(auto(&v2(1, 0, b"tlv")), Ok(Preface::Header(19, None)), "UNSPEC");
         assert_eq!(auto(&v2(1, 0x11, &addresses[..11])), Err(400));
-        assert_eq!(auto(&v2(1, 0x12, &addresses)), Err(400), "UDP");
-        assert_eq!(auto(&v2(1, 0x31, &[0; 216])), Err(400), "Unix sockets");
+        for (family, length) in [(0x12, 12), (0x22, 36), (0x31, 216), (0x32, 216)] {
+            let header = v2(1, family, &vec![7; length]);
+            assert_eq!(auto(&header), Ok(Preface::Header(header.len(), None)), "{family:x}: as unspecified");
+        }
+        for family in [0x10, 0x13, 0x20, 0x30, 0x33, 0x41] {
+            assert_eq!(auto(&v2(1, family, &[0; 216])), Err(400), "{family:x}");
+        }
         assert_eq!(auto(&v2(2, 0x11, &addresses)), Err(400));
         let mut other = header.clone();
         other[12] = 0x11;

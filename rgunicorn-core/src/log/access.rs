@@ -72,7 +72,8 @@ impl AccessLog {
     pub(super) fn open_own(config: &Config) -> Result<Option<AccessLog>, LogError> {
         let syslog = match config.disable_redirect_access_to_syslog {
             true => None,
-            false => Syslog::open(config, "access").map_err(LogError::Server)?,
+            // The error log's says if nobody is there.
+            false => Syslog::open(config, "access").map_err(LogError::Server)?.0,
         };
         let target = match &config.accesslog {
             None if syslog.is_none() => return Ok(None),
@@ -140,9 +141,9 @@ impl AccessLog {
     }
 
     /// Sends what stands behind `start` in the buffer to syslog, if it is wanted there.
-    fn send(&self, start: usize) {
-        if let (Some(syslog), Some(line)) = (&self.syslog, self.buffer.get(start..)) {
-            syslog.send(LogLevel::Info, String::from_utf8_lossy(line).trim_end());
+    fn send(&mut self, start: usize) {
+        if let (Some(syslog), Some(line)) = (&mut self.syslog, self.buffer.get(start..)) {
+            super::error::complain(syslog.send(LogLevel::Info, String::from_utf8_lossy(line).trim_end()));
         }
     }
 

@@ -15,7 +15,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::statsd::Statsd;
 use super::syslog::Syslog;
-use super::{CRITICAL, host, json};
+use super::{CRITICAL, escape, host, json};
 use crate::config::LogLevel;
 use crate::sync::lock;
 use crate::sys::clock::Stamp;
@@ -25,7 +25,7 @@ static DESTINATION: AtomicI32 = AtomicI32::new(files::STDERR);
 static LEVEL: AtomicU8 = AtomicU8::new(LogLevel::Info as u8);
 
 /// Makes this the subscriber of the process, if it has none.
-pub(super) fn install() {
+pub(crate) fn install() {
     let _ = tracing::dispatcher::set_global_default(tracing::Dispatch::new(ErrorLog));
 }
 
@@ -54,9 +54,19 @@ pub(super) fn also(also: Also) {
 
 /// Tells StatsD something, if the settings want that.
 pub fn with_statsd(tell: impl FnOnce(&mut Statsd)) {
-    if let Some(statsd) = &mut lock(&ALSO).statsd {
+    let tell = |statsd: &mut Statsd| {
         tell(statsd);
         statsd.flush();
+        statsd.take_complaint()
+    };
+    let complaint = lock(&ALSO).statsd.as_mut().and_then(tell);
+    complain(complaint);
+}
+
+/// Says what there is to say of another program that takes our logs or metrics. Not to be called with any of these locked.
+pub(crate) fn complain(complaint: Option<String>) {
+    if let Some(complaint) = complaint {
+        write(LogLevel::Warning, &complaint);
     }
 }
 
@@ -110,7 +120,7 @@ fn write(level: LogLevel, message: &str) {
     if !host::message(level, message) {
         put_message(level, message);
     }
-    count(level);
+    count(level, message);
 }
 
 /// Writes a message of the host's logger to the error log, if its level is one that is logged.
@@ -118,14 +128,15 @@ pub fn message(level: LogLevel, message: &str) {
     if level as u8 >= LEVEL.load(Ordering::Relaxed) {
         put_message(level, message);
         if !host::is_within() {
-            count(level);
+            count(level, message);
         }
     }
 }
 
 /// Tells StatsD of a message.
-fn count(level: LogLevel) {
+fn count(level: LogLevel, message: &str) {
     let name = match level {
+        LogLevel::Error if is_of_exception(message) => "gunicorn.log.exception",
         LogLevel::Critical => "gunicorn.log.critical",
         LogLevel::Error => "gunicorn.log.error",
         LogLevel::Warning => "gunicorn.log.warning",
@@ -136,14 +147,19 @@ fn count(level: LogLevel) {
     }
 }
 
+/// Whether a message is about an exception of the application's, with its traceback: what gunicorn logs by `exception()`.
+fn is_of_exception(message: &str) -> bool {
+    message.contains("Traceback (most recent call last):\n")
+}
+
 /// Writes a message, in whatever form is wanted, to the file and to syslog.
 fn put_message(level: LogLevel, message: &str) {
-    let also = lock(&ALSO);
-    if let Some(syslog) = &also.syslog {
-        syslog.send(level, message);
-    }
+    let mut also = lock(&ALSO);
+    let shown = escape::message(message);
+    let complaint = also.syslog.as_mut().and_then(|syslog| syslog.send(level, &shown));
     let json = also.json;
     drop(also);
+    complain(complaint);
     let stamp = Stamp::now();
     if json {
         let mut line = Vec::with_capacity(message.len() + 128);
@@ -151,7 +167,7 @@ fn put_message(level: LogLevel, message: &str) {
         return put(&line);
     }
     let stamp = String::from_utf8_lossy(stamp.error());
-    put(format!("[{stamp}] [{}] [{}] {message}\n", std::process::id(), label(level)).as_bytes());
+    put(format!("[{stamp}] [{}] [{}] {shown}\n", std::process::id(), label(level)).as_bytes());
 }
 
 fn put(line: &[u8]) {

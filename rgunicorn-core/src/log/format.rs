@@ -376,7 +376,7 @@ fn decimal(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(digits.get(digits.len() - length..).unwrap_or(&[]));
 }
 
-/// The user name of Basic authorization (RFC 7617).
+/// The user name of Basic authorization (RFC 7617): UTF-8, or else Latin-1.
 fn user(out: &mut Vec<u8>, authorization: Option<&[u8]>) {
     let mut decoded = [0; 384];
     let name = authorization.and_then(|value| {
@@ -387,11 +387,12 @@ fn user(out: &mut Vec<u8>, authorization: Option<&[u8]>) {
             return None;
         }
         let length = STANDARD.decode_slice(credentials, &mut decoded).ok()?;
-        let pair = std::str::from_utf8(decoded.get(..length)?).ok()?;
-        pair.split(':').next().filter(|name| !name.is_empty())
+        decoded.get(..length)?.split(|byte| *byte == b':').next().filter(|name| !name.is_empty())
     });
-    match name {
-        Some(name) => escape::text(out, name),
+    match name.map(|name| std::str::from_utf8(name).map_err(|_| name)) {
+        Some(Ok(name)) => escape::text(out, name),
+        // Which of the two it is nobody says.
+        Some(Err(name)) => escape::latin1(out, name),
         None => out.push(b'-'),
     }
 }
@@ -465,6 +466,18 @@ mod tests {
         }
         let time = line("%(t)s", |_| ());
         assert_eq!((time.len(), time.starts_with('['), time.ends_with(']')), (28, true, true));
+    }
+
+    #[test]
+    fn users_are_utf_8_or_latin_1() {
+        let names = [
+            // alice:caf\xe9, ren\xe9:8, René:x and :x.
+            line("%(u)s", |record| record.request_header = &|_| Some(b"Basic YWxpY2U6Y2Fm6Q==")),
+            line("%(u)s", |record| record.request_header = &|_| Some(b"Basic cmVu6To4")),
+            line("%(u)s", |record| record.request_header = &|_| Some(b"Basic UmVuw6k6eA==")),
+            line("%(u)s", |record| record.request_header = &|_| Some(b"Basic Ong=")),
+        ];
+        assert_eq!(names, ["alice", "rené", "René", "-"]);
     }
 
     #[test]

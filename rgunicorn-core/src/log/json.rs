@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::escape;
 use super::format::AccessRecord;
 use crate::config::LogLevel;
 use crate::sys::clock::Stamp;
@@ -50,7 +51,44 @@ fn text(bytes: &[u8]) -> Value {
 }
 
 fn line(out: &mut Vec<u8>, object: Map<String, Value>) {
+    let start = out.len();
     // Strings and numbers can always be written to memory.
     let _ = serde_json::to_writer(&mut *out, &object);
+    escape_hidden(out, start);
     out.push(b'\n');
+}
+
+/// Puts an escape, which readers of JSON undo, in the place of what a terminal would obey or show elsewhere: within a
+/// string, as there is none of it outside.
+fn escape_hidden(out: &mut Vec<u8>, start: usize) {
+    let written = out.get(start..).unwrap_or(&[]);
+    // How they begin in UTF-8. Control characters of ASCII are escaped already, but for DEL.
+    if !written.iter().any(|byte| matches!(byte, 0x7f | 0xc2 | 0xe2)) {
+        return;
+    }
+    let line = String::from_utf8_lossy(written).into_owned();
+    out.truncate(start);
+    for character in line.chars() {
+        if character.is_control() || escape::is_misleading(character) {
+            out.extend_from_slice(format!("\\u{:04x}", u32::from(character)).as_bytes());
+        } else {
+            out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped_and_reads_back() {
+        let said = "a\u{202e}b\u{9b}31m\u{7f}\x1b[0m\n\u{2066}é";
+        let mut out = Vec::new();
+        message(&mut out, &Stamp::now(), LogLevel::Info, said);
+        let line = String::from_utf8(out).unwrap();
+        assert!(line.contains(r"a\u202eb\u009b31m\u007f\u001b[0m\n\u2066é"), "{line}");
+        let read: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["message"], said);
+    }
 }

@@ -7,6 +7,7 @@
 //! | [`mod@format`] | an access log format, compiled, and what it can print |
 //! | `json` | either log as JSON |
 //! | `syslog` | their way to syslog |
+//! | `receiver` | what syslog and StatsD have in common: a program that may come late, be restarted or be slow |
 //! | [`statsd`] | metrics for StatsD |
 //! | [`host`] | a logger of the host's language that takes the logs in place of our files |
 //! | `escape` | makes what a client sent safe to print |
@@ -20,6 +21,7 @@ mod escape;
 pub mod format;
 pub mod host;
 mod json;
+mod receiver;
 pub mod statsd;
 mod syslog;
 
@@ -33,7 +35,7 @@ use std::sync::Mutex;
 use thiserror::Error;
 
 pub use access::AccessLog;
-pub(crate) use error::write_reports_to;
+pub(crate) use error::{complain, install, write_reports_to};
 pub use error::{descriptor, level, message, raw_line, report_descriptor, set_level, with_statsd};
 pub use format::{AccessRecord, FormatError, LogFormat, RequestLine};
 
@@ -71,7 +73,7 @@ pub enum LogError {
     /// The format is none.
     #[error("access_log_format: {0}")]
     Format(#[from] FormatError),
-    /// A server that the logs, or metrics, go to can't be reached: a sentence with the setting.
+    /// There can't be such a server for the logs, or metrics, to go to: a sentence with the setting.
     #[error("{0}")]
     Server(String),
     /// Standard output and error can't be turned to the file.
@@ -98,7 +100,7 @@ static FILES: Mutex<Files> = Mutex::new(Files { error: None, access: None, captu
 /// # Errors
 /// A [`LogError`] naming the setting.
 pub fn setup(config: &Config) -> Result<(), LogError> {
-    error::install();
+    install();
     LogFormat::compile(&config.access_log_format)?;
     let open = |setting, target: Option<&LogTarget>| match target {
         Some(LogTarget::File(path)) => LogFile::create(setting, path, config).map(Some),
@@ -106,11 +108,9 @@ pub fn setup(config: &Config) -> Result<(), LogError> {
     };
     let error = open("errorlog", Some(&config.errorlog))?;
     let access = open("accesslog", config.accesslog.as_ref())?;
-    let also = error::Also {
-        json: config.error_log_json,
-        syslog: Syslog::open(config, "error").map_err(LogError::Server)?,
-        statsd: Statsd::open(config).map_err(LogError::Server)?,
-    };
+    let (syslog, no_syslog) = Syslog::open(config, "error").map_err(LogError::Server)?;
+    let (statsd, no_statsd) = Statsd::find(config).map_err(LogError::Server)?;
+    let also = error::Also { json: config.error_log_json, syslog, statsd };
     let mut files = lock(&FILES);
     set_level(config.loglevel);
     error::also(also);
@@ -122,6 +122,8 @@ pub fn setup(config: &Config) -> Result<(), LogError> {
     if has_lines {
         open_access_lines(config)?;
     }
+    complain(no_syslog);
+    complain(no_statsd);
     captured.map_err(LogError::Capture)
 }
 

@@ -1,38 +1,46 @@
 //! Metrics for StatsD, under gunicorn's names (gunicorn: `statsd_host`, `statsd_prefix`, `dogstatsd_tags`).
 //!
-//! Lines gather and go out together, as many as fit into a datagram, before the process waits. What can't be sent is dropped.
+//! Lines gather and go out together, as many as fit into a datagram, before the process waits.
 
 use std::fmt::Write;
-use std::io;
-use std::net::{ToSocketAddrs, UdpSocket};
-use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use socket2::Socket;
+use socket2::Type;
 
+use super::receiver::{Place, Receiver};
 use crate::config::Config;
 
 /// What a datagram may hold to pass any network unfragmented, in bytes.
 const DATAGRAM: usize = 1400;
 
-/// A connection to a StatsD server.
+/// The way to a StatsD server.
 #[derive(Debug)]
 pub struct Statsd {
-    socket: Socket,
+    receiver: Receiver,
     prefix: String,
     /// What stands behind each line.
     tags: String,
     lines: String,
+    /// What is to be said of lines that were lost.
+    complaint: Option<String>,
 }
 
 impl Statsd {
-    /// Connects to where the settings say; none if they don't want it.
+    /// The way to where the settings say; none if they don't want it.
     ///
     /// # Errors
     /// A sentence that names the setting.
     pub fn open(config: &Config) -> Result<Option<Statsd>, String> {
-        let Some(address) = &config.statsd_host else { return Ok(None) };
-        let socket = connect(address).map_err(|error| format!("statsd_host: {address:?}: {error}"))?;
+        Self::find(config).map(|(statsd, _)| statsd)
+    }
+
+    /// As [`open`](Self::open), with what is to be said if nobody is there.
+    pub(super) fn find(config: &Config) -> Result<(Option<Statsd>, Option<String>), String> {
+        let Some(address) = &config.statsd_host else { return Ok((None, None)) };
+        let expected = "an address is HOST:PORT or unix://PATH";
+        let place = place(address).ok_or_else(|| format!("statsd_host: {address:?}: {expected}"))?;
+        let (mut receiver, failed) = Receiver::open("statsd_host", address, place);
+        let absence = failed.map(|error| receiver.absence(&error));
         let prefix = match config.statsd_prefix.trim_end_matches('.') {
             "" => String::new(),
             prefix => format!("{prefix}."),
@@ -41,7 +49,7 @@ impl Statsd {
             "" => String::new(),
             tags => format!("|#{tags}"),
         };
-        Ok(Some(Statsd { socket, prefix, tags, lines: String::new() }))
+        Ok((Some(Statsd { receiver, prefix, tags, lines: String::new(), complaint: None }), absence))
     }
 
     /// A request was answered.
@@ -55,6 +63,16 @@ impl Statsd {
     /// Something has the value `value` now.
     pub fn gauge(&mut self, name: &str, value: u64) {
         self.line(format_args!("{name}:{value}|g"));
+    }
+
+    /// One of many values of something.
+    pub fn histogram(&mut self, name: &str, value: u64) {
+        self.line(format_args!("{name}:{value}|h"));
+    }
+
+    /// A metric as the host's language has put it: what stands behind the prefix and before the tags.
+    pub fn metric(&mut self, metric: &str) {
+        self.line(format_args!("{metric}"));
     }
 
     /// Something has happened once more.
@@ -76,11 +94,16 @@ impl Statsd {
     /// Sends what has gathered. Cheap if nothing has.
     pub fn flush(&mut self) {
         if !self.lines.is_empty() {
-            let lines = self.lines.trim_end();
-            // As gunicorn, which sends to nobody in silence.
-            let _ = self.socket.send_with_flags(lines.as_bytes(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+            let complaint = self.receiver.send(self.lines.trim_end().as_bytes());
+            self.complaint = complaint.or(self.complaint.take());
             self.lines.clear();
         }
+    }
+
+    /// What there is to say of metrics that were lost.
+    #[must_use]
+    pub fn take_complaint(&mut self) -> Option<String> {
+        self.complaint.take()
     }
 }
 
@@ -91,23 +114,19 @@ impl Drop for Statsd {
 }
 
 /// `HOST:PORT` or `unix://PATH`.
-fn connect(address: &str) -> io::Result<Socket> {
+fn place(address: &str) -> Option<Place> {
     if let Some(path) = address.strip_prefix("unix://") {
-        let socket = UnixDatagram::unbound()?;
-        socket.connect(path)?;
-        return Ok(socket.into());
+        return Some(Place::Unix(path.into(), &[Type::DGRAM]));
     }
-    let expected = || io::Error::new(io::ErrorKind::InvalidInput, "an address is HOST:PORT or unix://PATH");
-    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-    port.ok_or_else(expected)?;
-    let address = address.to_socket_addrs()?.next().ok_or_else(expected)?;
-    let socket = UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-    socket.connect(address)?;
-    Ok(socket.into())
+    let (_, port) = address.rsplit_once(':')?;
+    port.parse::<u16>().ok()?;
+    Some(Place::Internet(address.to_owned(), Type::DGRAM))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
 
     fn server() -> (UdpSocket, Config) {
@@ -162,9 +181,20 @@ mod tests {
 
     #[test]
     fn mistakes_name_the_setting() {
-        for address in ["localhost", "localhost:many", "unix:///nowhere/statsd"] {
+        for address in ["localhost", "localhost:many"] {
             let config = Config { statsd_host: Some(address.into()), ..Config::default() };
             assert!(Statsd::open(&config).unwrap_err().starts_with("statsd_host: "), "{address}");
         }
+    }
+
+    #[test]
+    fn one_that_is_not_there_is_no_mistake() {
+        let config = Config { statsd_host: Some("unix:///nowhere/statsd".into()), ..Config::default() };
+        let (statsd, absence) = Statsd::find(&config).unwrap();
+        assert!(absence.unwrap().starts_with("statsd_host: \"unix:///nowhere/statsd\": No such file"));
+        let mut statsd = statsd.unwrap();
+        statsd.count("x");
+        statsd.flush();
+        assert_eq!(statsd.take_complaint(), None, "it was said");
     }
 }

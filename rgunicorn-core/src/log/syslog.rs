@@ -1,14 +1,10 @@
 //! The logs' way to syslog (gunicorn: `syslog`, `syslog_addr`, `syslog_prefix`, `syslog_facility`).
 //!
 //! A message is one datagram, or one `send(2)` to a stream, in the form of Python's `SysLogHandler`: `<priority>`, text, NUL.
-//! What can't be sent is dropped: a log that waits for another program would make the server wait for it.
 
-use std::io;
-use std::net::{TcpStream, ToSocketAddrs, UdpSocket};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use socket2::Type;
 
-use socket2::Socket;
-
+use super::receiver::{Place, Receiver};
 use crate::config::{Config, LogLevel};
 
 /// The codes of the facilities.
@@ -36,23 +32,24 @@ const FACILITIES: [(&str, u8); 21] = [
     ("local7", 23),
 ];
 
-/// A connection to syslog, for one of the two logs.
+/// The way to syslog, for one of the two logs.
 #[derive(Debug)]
 pub(super) struct Syslog {
-    socket: Socket,
+    receiver: Receiver,
     facility: u8,
     /// `gunicorn.NAME.error` or `.access`: what filters of syslog's know.
     tag: String,
 }
 
 impl Syslog {
-    /// Connects to where the settings say, for the log `name`; none if they don't want it.
+    /// The way to where the settings say, for the log `name`, and what is to be said if nobody is there; none if they don't
+    /// want it.
     ///
     /// # Errors
     /// A sentence that names the setting.
-    pub(super) fn open(config: &Config, name: &str) -> Result<Option<Syslog>, String> {
+    pub(super) fn open(config: &Config, name: &str) -> Result<(Option<Syslog>, Option<String>), String> {
         if !config.syslog {
-            return Ok(None);
+            return Ok((None, None));
         }
         let wanted = config.syslog_facility.to_ascii_lowercase();
         let facility = FACILITIES.iter().find(|(facility, _)| *facility == wanted).map(|(_, code)| *code);
@@ -64,14 +61,16 @@ impl Syslog {
             ));
         };
         let address = &config.syslog_addr;
-        let socket = connect(address).map_err(|error| format!("syslog_addr: {address:?}: {error}"))?;
-        socket.set_nonblocking(true).map_err(|error| format!("syslog_addr: {address:?}: {error}"))?;
+        let place = place(address).ok_or_else(|| format!("syslog_addr: {address:?}: {EXPECTED}"))?;
+        let (mut receiver, failed) = Receiver::open("syslog_addr", address, place);
+        let absence = failed.map(|error| receiver.absence(&error));
         let prefix = config.syslog_prefix.clone().unwrap_or_else(|| config.proc_name().replace(':', "."));
-        Ok(Some(Syslog { socket, facility, tag: format!("gunicorn.{prefix}.{name}") }))
+        Ok((Some(Syslog { receiver, facility, tag: format!("gunicorn.{prefix}.{name}") }), absence))
     }
 
-    /// Sends a message, if it can be sent now.
-    pub(super) fn send(&self, level: LogLevel, message: &str) {
+    /// Sends a message. Returns what there is to say of some that were lost.
+    #[must_use]
+    pub(super) fn send(&mut self, level: LogLevel, message: &str) -> Option<String> {
         let severity = match level {
             LogLevel::Debug => 7,
             LogLevel::Info => 6,
@@ -81,62 +80,46 @@ impl Syslog {
         };
         let priority = self.facility * 8 + severity;
         let line = format!("<{priority}>{}: [{}] {message}\0", self.tag, std::process::id());
-        // There is nowhere left to complain to.
-        let _ = self.socket.send_with_flags(line.as_bytes(), libc::MSG_NOSIGNAL);
+        self.receiver.send(line.as_bytes())
     }
 }
 
+const EXPECTED: &str =
+    "an address is udp://HOST:PORT, tcp://HOST:PORT, or unix://PATH, perhaps with #dgram or #stream";
+
 /// `udp://HOST:PORT`, `tcp://HOST:PORT`, `unix://PATH` with `#dgram` or `#stream` behind it where only that will do.
-fn connect(address: &str) -> io::Result<Socket> {
-    let invalid = || {
-        let expected =
-            "an address is udp://HOST:PORT, tcp://HOST:PORT, or unix://PATH, perhaps with #dgram or #stream";
-        io::Error::new(io::ErrorKind::InvalidInput, expected)
+fn place(address: &str) -> Option<Place> {
+    let (scheme, rest) = address.split_once("://")?;
+    let internet = |kind| {
+        let host = if rest.is_empty() { "localhost" } else { rest };
+        // A port behind the last colon, but for one within brackets.
+        let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.contains(']'));
+        match port {
+            Some(port) => port.parse::<u16>().is_ok().then(|| Place::Internet(host.to_owned(), kind)),
+            None => Some(Place::Internet(format!("{host}:514"), kind)),
+        }
     };
-    let (scheme, rest) = address.split_once("://").ok_or_else(invalid)?;
     match scheme {
         "unix" => {
             let (path, kind) = rest.split_once('#').unwrap_or((rest, ""));
-            let datagram = || {
-                let socket = UnixDatagram::unbound()?;
-                socket.connect(path).map(|()| Socket::from(socket))
+            let kinds: &[Type] = match kind {
+                "dgram" => &[Type::DGRAM],
+                "stream" => &[Type::STREAM],
+                _ => &[Type::DGRAM, Type::STREAM],
             };
-            let stream = || UnixStream::connect(path).map(Socket::from);
-            match kind {
-                "dgram" => datagram(),
-                "stream" => stream(),
-                _ => datagram().or_else(|_| stream()),
-            }
+            Some(Place::Unix(path.into(), kinds))
         }
-        "udp" | "tcp" => {
-            let host = if rest.is_empty() { "localhost" } else { rest };
-            // A port behind the last colon, but for one within brackets.
-            let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-            let host = if has_port { host.to_owned() } else { format!("{host}:514") };
-            let mut failure = invalid();
-            for address in host.to_socket_addrs()? {
-                let connected = match scheme {
-                    "tcp" => TcpStream::connect_timeout(&address, std::time::Duration::from_secs(5))
-                        .map(Socket::from),
-                    _ => {
-                        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-                        UdpSocket::bind(any)
-                            .and_then(|socket| socket.connect(address).map(|()| socket.into()))
-                    }
-                };
-                match connected {
-                    Ok(socket) => return Ok(socket),
-                    Err(error) => failure = error,
-                }
-            }
-            Err(failure)
-        }
-        _ => Err(invalid()),
+        "udp" => internet(Type::DGRAM),
+        "tcp" => internet(Type::STREAM),
+        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
+
     use super::*;
 
     fn config(address: &str) -> Config {
@@ -148,8 +131,8 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = format!("udp://{}", server.local_addr().unwrap());
         let config = Config { syslog_prefix: Some("shop".into()), ..config(&address) };
-        let syslog = Syslog::open(&config, "error").unwrap().unwrap();
-        syslog.send(LogLevel::Warning, "watch out");
+        let mut syslog = Syslog::open(&config, "error").unwrap().0.unwrap();
+        assert_eq!(syslog.send(LogLevel::Warning, "watch out"), None);
         let mut buffer = [0; 200];
         let length = server.recv(&mut buffer).unwrap();
         let expected = format!("<12>gunicorn.shop.error: [{}] watch out\0", std::process::id());
@@ -160,10 +143,19 @@ mod tests {
     fn unix_sockets_of_both_kinds_are_found() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let _server = UnixDatagram::bind(&path).unwrap();
-        assert!(Syslog::open(&config(&format!("unix://{}", path.display())), "error").is_ok());
-        assert!(Syslog::open(&config(&format!("unix://{}#dgram", path.display())), "error").is_ok());
-        assert!(Syslog::open(&config(&format!("unix://{}#stream", path.display())), "error").is_err());
+        let server = UnixDatagram::bind(&path).unwrap();
+        let absence = |kind: &str| {
+            let config = config(&format!("unix://{}{kind}", path.display()));
+            Syslog::open(&config, "error").unwrap().1
+        };
+        assert_eq!((absence(""), absence("#dgram")), (None, None));
+        let wrong = absence("#stream").unwrap();
+        assert!(wrong.ends_with("what is for it is lost until it is there"), "{wrong}");
+        drop(server);
+        std::fs::remove_file(&path).unwrap();
+        let _server = UnixListener::bind(&path).unwrap();
+        assert_eq!((absence(""), absence("#stream")), (None, None));
+        assert!(absence("#dgram").is_some());
     }
 
     #[test]
@@ -171,13 +163,13 @@ mod tests {
         for (address, facility, problem) in [
             ("localhost", "user", "syslog_addr: \"localhost\": an address is"),
             ("smoke://x", "user", "syslog_addr"),
-            ("unix:///nowhere/log", "user", "syslog_addr"),
+            ("udp://localhost:many", "user", "syslog_addr"),
             ("udp://127.0.0.1:514", "nobody", "syslog_facility: \"nobody\" is no facility"),
         ] {
             let config = Config { syslog_facility: facility.into(), ..config(address) };
             let error = Syslog::open(&config, "error").unwrap_err();
             assert!(error.contains(problem), "{error}");
         }
-        assert!(Syslog::open(&Config::default(), "error").unwrap().is_none());
+        assert!(Syslog::open(&Config::default(), "error").unwrap().0.is_none());
     }
 }

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::time::TimeSpec;
 use socket2::{SockAddr, Socket};
 
 /// Accepts a connection: non-blocking, closed on exec, by one system call.
@@ -65,6 +67,39 @@ pub fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<usize> {
     // SAFETY: the kernel has initialised the first `count` bytes of the spare capacity.
     unsafe { buffer.set_len(buffer.len() + count) };
     Ok(count)
+}
+
+/// Waits until the socket has room for something to be sent, or has failed; false if it has none for so long, or a signal
+/// came and there is no time left.
+///
+/// Really waits, in a coroutine as well: by the system call itself, not by libc's `poll`, which has another coroutine run that
+/// may want the locks that are held here.
+///
+/// # Errors
+/// Those of `ppoll(2)`, but for an interruption.
+pub fn has_room(socket: BorrowedFd<'_>, most: Duration) -> io::Result<bool> {
+    let end = Instant::now() + most;
+    loop {
+        let mut polled = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+        let mut left = *TimeSpec::from(end.saturating_duration_since(Instant::now())).as_ref();
+        // SAFETY: one `pollfd`, a time, and no mask of signals; the kernel writes to the first two at most.
+        let found = unsafe {
+            libc::syscall(
+                libc::SYS_ppoll,
+                &raw mut polled,
+                1 as libc::c_long,
+                &raw mut left,
+                std::ptr::null::<libc::sigset_t>(),
+                0 as libc::c_long,
+            )
+        };
+        match Errno::result(found) {
+            Ok(found) => return Ok(found > 0),
+            Err(Errno::EINTR) if Instant::now() < end => {}
+            Err(Errno::EINTR) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Lets a program that this process becomes have the descriptor.

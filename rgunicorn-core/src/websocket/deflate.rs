@@ -20,7 +20,7 @@ pub struct Agreement {
 
 impl Agreement {
     /// The first of the client's offers that can be met; none if there is none.
-    pub(super) fn from_offers(offers: &str) -> Option<Agreement> {
+    pub fn from_offers(offers: &str) -> Option<Agreement> {
         offers.split(',').find_map(|offer| {
             let mut parts = offer.split(';').map(str::trim);
             if parts.next() != Some("permessage-deflate") {

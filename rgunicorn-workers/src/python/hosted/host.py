@@ -99,6 +99,8 @@ def make(server, path, inherited, age, parent):
     for name, function in server.hooks():
         cfg.set(name, function)
     log = server.log() or cfg.logger_class(cfg)
+    if hasattr(log, "count_requests"):
+        log.count_requests()
     if hasattr(worker_class, "check_config"):
         worker_class.check_config(cfg, log)
     sockets = listeners(inherited, cfg, log)

@@ -15,7 +15,9 @@ def name_thread():
 
 def is_statsd(log):
     """Whether it tells StatsD of everything by itself."""
-    return any(base.__name__ == "Statsd" and "statsd" in base.__module__ for base in type(log).__mro__)
+    return not hasattr(log, "_server_counts") and any(
+        base.__name__ == "Statsd" and "statsd" in base.__module__ for base in type(log).__mro__
+    )
 
 
 def least(log):

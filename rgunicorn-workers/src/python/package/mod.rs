@@ -54,6 +54,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     server.add_function(wrap_pyfunction!(read_setting, &server)?)?;
     server.add_function(wrap_pyfunction!(log_message, &server)?)?;
     server.add_function(wrap_pyfunction!(log_access, &server)?)?;
+    server.add_function(wrap_pyfunction!(metric, &server)?)?;
     server.add_function(wrap_pyfunction!(level, &server)?)?;
     server.add_function(wrap_pyfunction!(reopen_logs, &server)?)?;
     server.add_function(wrap_pyfunction!(import_app, &server)?)?;
@@ -187,6 +188,12 @@ fn log_message(level: u32, text: &str) {
 #[pyfunction]
 fn log_access(line: &str) {
     log::access_line(line);
+}
+
+/// Sends a metric, without prefix and tags, to StatsD, if there is one.
+#[pyfunction]
+fn metric(metric: &str) {
+    log::with_statsd(|statsd| statsd.metric(metric));
 }
 
 /// The least severe level that is logged, as a level of Python's `logging`.

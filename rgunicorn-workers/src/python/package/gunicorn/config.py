@@ -34,7 +34,7 @@ CLASS_NAMES = {
 }  # fmt: skip
 
 
-# What StatsD is told the server sees to by itself.
+# StatsD is told of messages and requests by the server itself.
 OWN_LOGGERS = ("gunicorn.glogging.Logger", "gunicorn.instrument.statsd.Statsd")
 
 # Of the module ssl, which is large.
@@ -240,6 +240,10 @@ class Config:
     def logger_class(self):
         value = self.settings["logger_class"].get()
         if value in OWN_LOGGERS:
+            if self.settings["statsd_host"].get() or value != OWN_LOGGERS[0]:
+                from .instrument.statsd import ServerStatsd
+
+                return ServerStatsd
             from .glogging import Logger
 
             return Logger

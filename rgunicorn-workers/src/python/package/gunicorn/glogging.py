@@ -252,10 +252,14 @@ class Logger:
         import binascii
 
         try:
-            return base64.b64decode(credentials.strip().encode()).partition(b":")[0].decode()
+            name = base64.b64decode(credentials.strip().encode()).partition(b":")[0]
         except (binascii.Error, UnicodeError, ValueError) as error:
             self.debug("The user of a request can't be read: %s", error)
             return None
+        try:
+            return name.decode()
+        except UnicodeDecodeError:
+            return name.decode("latin-1")
 
     def reopen_files(self):
         """Follows a log rotation."""

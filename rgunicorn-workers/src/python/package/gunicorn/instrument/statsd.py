@@ -1,6 +1,7 @@
-"""A logger that tells StatsD of messages and requests: a base for others. The server does the same without it."""
+"""Loggers that send metrics to StatsD: the server's own, and one that tells it of messages and requests as well: a base for
+others. The server does the same without it."""
 
-import socket
+import _rgunicorn
 
 from ..glogging import Logger
 
@@ -19,6 +20,8 @@ class Statsd(Logger):
     def _connected(address):
         if not address:
             return None
+        import socket
+
         try:
             if isinstance(address, str):
                 family, place = socket.AF_UNIX, address
@@ -92,3 +95,31 @@ class Statsd(Logger):
             self.sock.send(f"{message}{tags}".encode())
         except OSError:
             pass  # Nobody listens: metrics are worth no more than that.
+
+
+class ServerStatsd(Statsd):
+    """What hooks and worker classes have where `statsd_host` is set: metrics go by the server, which has the socket, the prefix
+    and the tags, and counts messages and requests itself."""
+
+    def __init__(self, cfg):
+        Logger.__init__(self, cfg)
+        self.prefix = ""
+
+    _server_counts = True
+
+    critical = Logger.critical
+    error = Logger.error
+    warning = Logger.warning
+    exception = Logger.exception
+    _counts_requests = False
+
+    def count_requests(self):
+        """From now on: for a worker without an engine of the server's."""
+        self._counts_requests = True
+
+    def access(self, *arguments):
+        access = Statsd.access if self._counts_requests else Logger.access
+        access(self, *arguments)
+
+    def _sock_send(self, message):
+        _rgunicorn.metric(message)
