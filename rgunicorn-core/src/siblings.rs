@@ -8,15 +8,15 @@
 //!
 //! What is worth handing over, and to whom it goes, is said in `engine/handover.rs`.
 
-use std::ffi::OsStr;
+mod parcel;
+
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::app::{Peer, ServerAddress};
+pub(crate) use parcel::{Facts, Parcel};
+
 use crate::scoreboard::Slot;
 use crate::sys::passing;
 
@@ -49,15 +49,24 @@ pub(crate) enum Reason {
     Waits = b'W',
 }
 
-/// A connection on its way from worker to worker.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Parcel {
-    /// How many requests it has seen answered.
-    pub(crate) served: u64,
-    pub(crate) peer: Peer,
-    pub(crate) server: ServerAddress,
-    /// What was read of it and not made use of.
-    pub(crate) input: Vec<u8>,
+/// What connections are taken out of the queue with.
+#[derive(Debug, Default)]
+pub(crate) struct Intake {
+    /// What a message is received into; empty until there is one.
+    buffer: Vec<u8>,
+    /// A descriptor kept open so that there is one for the next connection: the kernel drops what it finds no room for.
+    reserve: Option<OwnedFd>,
+}
+
+/// What came of asking the queue for a connection.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// From here on it is ours.
+    Connection(Parcel, OwnedFd),
+    /// Nothing is in the queue.
+    Nothing,
+    /// This process has no descriptor left for one: it stays where it is.
+    NoRoom,
 }
 
 /// How many turns a worker may be ahead of one that waits for its turn.
@@ -140,12 +149,11 @@ impl Siblings {
     pub(crate) fn hand_over(
         &self,
         reason: Reason,
-        served: u64,
-        (peer, server): (&Peer, &ServerAddress),
+        facts: &Facts,
         input: &[u8],
         descriptor: BorrowedFd<'_>,
     ) -> io::Result<()> {
-        let head = encode(reason, served, peer, server);
+        let head = parcel::encode(reason as u8, facts);
         self.count(1);
         let sent = passing::send(self.entry(), &[&head, input], descriptor);
         if sent.is_err() {
@@ -163,25 +171,31 @@ impl Siblings {
         }
     }
 
-    /// Takes the next connection out of the queue. From here on it is ours.
+    /// Takes the next connection out of the queue, if there is a descriptor for it.
     ///
     /// # Errors
-    /// When the queue fails, or there was no descriptor left for the connection, which is lost then.
-    pub(crate) fn take_over(&self, buffer: &mut Vec<u8>) -> io::Result<Option<(Parcel, OwnedFd)>> {
-        buffer.resize(LARGEST, 0);
-        let Some((length, descriptor)) = passing::receive(self.exit(), buffer)? else {
+    /// When the queue fails, or another thread has taken the last descriptor in the same moment: the connection is lost then.
+    pub(crate) fn take_over(&self, intake: &mut Intake) -> io::Result<Taken> {
+        // The place that it keeps is the connection's, and another one is looked for at once.
+        let reserve = intake.reserve.take().map_or_else(|| self.exit().try_clone_to_owned(), Ok);
+        let Ok(reserve) = reserve else { return Ok(Taken::NoRoom) };
+        drop(reserve);
+        intake.buffer.resize(LARGEST, 0);
+        let received = passing::receive(self.exit(), &mut intake.buffer);
+        intake.reserve = self.exit().try_clone_to_owned().ok();
+        let Some((length, descriptor)) = received? else {
             // Whatever the count has come to by workers that died in the middle: there is none.
             if let Some(count) = self.slot.handed_over().filter(|count| count.load(Relaxed) != 0) {
                 count.store(0, Relaxed);
             }
-            return Ok(None);
+            return Ok(Taken::Nothing);
         };
         self.count(u64::MAX);
         let descriptor = descriptor
             .ok_or_else(|| io::Error::other("no descriptor is left for a connection handed over"))?;
-        let parcel = decode(buffer.get(..length).unwrap_or(&[]))
+        let parcel = parcel::decode(intake.buffer.get(..length).unwrap_or(&[]))
             .ok_or_else(|| io::Error::other("a connection was handed over in an unknown way"))?;
-        Ok(Some((parcel, descriptor)))
+        Ok(Taken::Connection(parcel, descriptor))
     }
 }
 
@@ -214,57 +228,12 @@ impl Share {
     }
 }
 
-fn encode(reason: Reason, served: u64, peer: &Peer, server: &ServerAddress) -> Vec<u8> {
-    let mut head = vec![reason as u8];
-    head.extend_from_slice(&served.to_le_bytes());
-    let mut field = |kind: u8, bytes: &[u8]| {
-        head.push(kind);
-        head.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
-        head.extend_from_slice(bytes);
-    };
-    match (peer.ip(), peer.port()) {
-        (Some(ip), Some(port)) => field(b't', SocketAddr::from((ip, port)).to_string().as_bytes()),
-        _ => field(b'u', b""),
-    }
-    match server {
-        ServerAddress::Tcp(address) => field(b't', address.to_string().as_bytes()),
-        ServerAddress::Unix(path) => field(b'u', path.as_os_str().as_bytes()),
-    }
-    head
-}
-
-fn decode(message: &[u8]) -> Option<Parcel> {
-    let (_reason, rest) = message.split_first()?;
-    let (served, rest) = rest.split_first_chunk::<8>()?;
-    let (peer_kind, peer, rest) = field(rest)?;
-    let (server_kind, server, input) = field(rest)?;
-    let address = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse().ok();
-    Some(Parcel {
-        served: u64::from_le_bytes(*served),
-        peer: match peer_kind {
-            b't' => Peer::tcp(address(peer)?),
-            _ => Peer::unix(),
-        },
-        server: match server_kind {
-            b't' => ServerAddress::Tcp(address(server)?),
-            _ => ServerAddress::Unix(OsStr::from_bytes(server).into()),
-        },
-        input: input.to_vec(),
-    })
-}
-
-fn field(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (kind, rest) = bytes.split_first()?;
-    let (length, rest) = rest.split_first_chunk::<2>()?;
-    let (content, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
-    Some((*kind, content, rest))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::app::{Peer, ServerAddress};
     use crate::scoreboard::{Scoreboard, WorkerState};
 
     /// The views of so many booted workers of one arbiter.
@@ -279,35 +248,23 @@ mod tests {
         (0..count).map(worker).collect()
     }
 
-    #[test]
-    fn a_connection_is_the_same_on_the_other_side() {
-        let workers = workers(2);
-        let (_near, far) = UnixStream::pair().unwrap();
-        let addresses = [
-            (Peer::tcp("127.0.0.1:4711".parse().unwrap()), ServerAddress::Tcp("0.0.0.0:80".parse().unwrap())),
-            (Peer::tcp("[2001:db8::7]:1".parse().unwrap()), ServerAddress::Tcp("[::]:8000".parse().unwrap())),
-            (Peer::unix(), ServerAddress::Unix("/run/with\nline ends".into())),
-            (Peer::unix(), ServerAddress::Unix("\0abstract".into())),
-        ];
-        let mut buffer = Vec::new();
-        for (served, (peer, server)) in addresses.into_iter().enumerate() {
-            let input = vec![served as u8; served * 20_000];
-            let served = served as u64;
-            let (giver, taker) = (&workers[0], &workers[1]);
-            giver.hand_over(Reason::Waits, served, (&peer, &server), &input, far.as_fd()).unwrap();
-            assert_eq!(taker.next_reason(), Some(Reason::Waits));
-            let (parcel, _) = taker.take_over(&mut buffer).unwrap().unwrap();
-            assert_eq!(parcel, Parcel { served, peer, server, input });
-            assert!(taker.take_over(&mut buffer).unwrap().is_none());
-        }
+    fn facts() -> Facts {
+        Facts::new(Peer::unix(), ServerAddress::Unix("".into()))
     }
 
     #[test]
-    fn nonsense_is_no_parcel() {
-        for message in
-            [&b""[..], b"W", b"W12345678", b"W12345678t\x03\x00abu\x00\x00", b"W12345678t\x02\x00abu\x00\x00"]
-        {
-            assert_eq!(decode(message), None);
+    fn a_connection_is_the_same_on_the_other_side() {
+        let workers = workers(2);
+        let (giver, taker) = (&workers[0], &workers[1]);
+        let (_near, far) = UnixStream::pair().unwrap();
+        let mut intake = Intake::default();
+        for size in [0, 1, LARGEST_INPUT] {
+            let input = vec![7; size];
+            giver.hand_over(Reason::Waits, &facts(), &input, far.as_fd()).unwrap();
+            assert_eq!(taker.next_reason(), Some(Reason::Waits));
+            let Taken::Connection(parcel, _) = taker.take_over(&mut intake).unwrap() else { panic!() };
+            assert_eq!(parcel, Parcel { facts: facts(), input });
+            assert!(matches!(taker.take_over(&mut intake).unwrap(), Taken::Nothing));
         }
     }
 
@@ -328,9 +285,8 @@ mod tests {
         assert!(workers[0].any_serves(), "the one that is stuck does");
         let (_near, far) = UnixStream::pair().unwrap();
         workers[1].slot().take_part(false);
-        let ends = (&Peer::unix(), &ServerAddress::Unix("".into()));
-        workers[0].hand_over(Reason::Surplus, 0, ends, b"", far.as_fd()).unwrap();
-        workers[0].hand_over(Reason::Surplus, 0, ends, b"", far.as_fd()).unwrap();
+        workers[0].hand_over(Reason::Surplus, &facts(), b"", far.as_fd()).unwrap();
+        workers[0].hand_over(Reason::Surplus, &facts(), b"", far.as_fd()).unwrap();
         assert_eq!(workers[0].share(2).most(), 7);
     }
 }

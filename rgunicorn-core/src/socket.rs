@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::app::{Peer, ServerAddress};
 use crate::config::{BindAddress, Config};
 use crate::metrics::ListenQueue;
-use crate::sys::{net, processes};
+use crate::sys::{forks, net, processes};
 
 pub use bind::bind;
 
@@ -59,6 +59,8 @@ pub struct Accepted {
     pub stream: Socket,
     /// Who is at its other end.
     pub peer: Peer,
+    /// [How often](forks::count) this process had forked before.
+    pub forks: u64,
 }
 
 /// An address that can't be listened at.
@@ -141,8 +143,9 @@ impl Listener {
     /// `WouldBlock` when nobody waits; `ConnectionAborted` when the client has left again; EMFILE and its kin when there
     /// are no descriptors left.
     pub fn accept(&self) -> io::Result<Accepted> {
+        let forks = forks::count();
         let (stream, peer) = net::accept(&self.socket)?;
-        Ok(Accepted { stream, peer: peer.as_socket().map_or_else(Peer::unix, Peer::tcp) })
+        Ok(Accepted { stream, peer: peer.as_socket().map_or_else(Peer::unix, Peer::tcp), forks })
     }
 
     /// The connections that nobody has accepted yet; with `reuse_port` those at all sockets with this address.

@@ -22,10 +22,10 @@ use crate::scoreboard::Scoreboard;
 use crate::siblings::Queue;
 use crate::socket::{BindError, Listener};
 use crate::sys::environment::{self, Overlay};
-use crate::sys::limits;
 use crate::sys::processes::OutOfMemory;
 use crate::sys::signals::{Signal, SignalPipe};
 use crate::sys::title;
+use crate::sys::{forks, limits};
 use crate::worker::{BootError, Lifeline, WorkerClass};
 use crate::{SERVER_SOFTWARE, VERSION};
 
@@ -79,6 +79,7 @@ impl Master {
         let Arbiter { mut config, class, hooks, reload } = arbiter;
         // What goes wrong before the settings say where is said on standard error.
         log::install();
+        forks::watch();
         let inheritance = Inheritance::claim()?;
         inheritance.apply(&mut config);
         let home = std::env::current_dir().map_err(StartError::Home)?;

@@ -228,15 +228,10 @@ impl Engine {
 
     fn admit(&mut self, accepted: Accepted, server: Arc<ServerAddress>) {
         self.serial += 1;
-        let transport = Transport::new(accepted.stream);
+        let transport = Transport::new(accepted.stream, accepted.forks);
         let connection =
             Connection::new(transport, accepted.peer, server, self.serial, &self.config, self.now);
-        let key = self.places.insert(Place {
-            connection: Some(Box::new(connection)),
-            readable: false,
-            read_closed: false,
-            writable: false,
-        });
+        let key = self.places.insert(Place::of(connection));
         self.tally.slot().set_connections(self.places.len());
         // Its request is there already, more often than not: then no watch is needed yet.
         self.progress(key);

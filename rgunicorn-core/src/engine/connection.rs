@@ -17,6 +17,7 @@ use crate::app::{Body, Peer, Request, Response, ServerAddress, SharedSocket, Spo
 use crate::http::proxy::{self, Preface, Proxied, ProxyVersions};
 use crate::http::response::Circumstances;
 use crate::http::{BodyDecoder, BodyFraming, HeadReader, Refusal, RequestHead};
+use crate::siblings::{Facts, Parcel};
 
 /// Where a connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,13 +92,16 @@ pub(crate) struct Connection {
     pub(crate) upgraded: bool,
     /// It was closed for another to have its place, and its client may not have seen that.
     pub(super) parting: bool,
+    /// Who has connected to us, and is trusted or isn't.
     peer: Peer,
     server: Arc<ServerAddress>,
     trusted: bool,
     /// Where a PROXY header may still come: the versions that are looked for.
     preface: ProxyVersions,
+    /// A PROXY header was looked for, and something else comes next.
+    opened: bool,
     /// Who the peer speaks for, by that.
-    proxied: Option<Proxied>,
+    proxied: Option<Box<Named>>,
     input: Vec<u8>,
     /// Where the current message begins in `input`.
     begin: usize,
@@ -120,6 +124,19 @@ pub(crate) struct Connection {
     whole: bool,
     /// The first byte of the head that is being waited for has come.
     begun: bool,
+}
+
+/// A client that a PROXY header has named.
+#[derive(Debug)]
+struct Named {
+    client: Peer,
+    said: Proxied,
+}
+
+impl Named {
+    fn by(said: Proxied) -> Box<Named> {
+        Box::new(Named { client: Peer::tcp(said.client), said })
+    }
 }
 
 impl Connection {
@@ -155,6 +172,7 @@ impl Connection {
             peer,
             server,
             preface: config.proxy_protocol,
+            opened: false,
             proxied: None,
             input: Vec::new(),
             begin: 0,
@@ -173,10 +191,37 @@ impl Connection {
         }
     }
 
-    /// Goes on where another worker has left off.
-    pub(crate) fn resume(&mut self, served: u64, input: Vec<u8>) {
-        self.served = served;
-        self.input = input;
+    /// Goes on where another worker has left off. Whom that one has trusted is of no account: this one's settings say.
+    pub(crate) fn resume(
+        transport: Transport,
+        parcel: Parcel,
+        server: Arc<ServerAddress>,
+        serial: u64,
+        config: &EngineConfig,
+        now: Instant,
+    ) -> Self {
+        let Parcel { facts, input } = parcel;
+        let mut connection = Connection::new(transport, facts.peer, server, serial, config, now);
+        connection.served = facts.served;
+        connection.proxied = facts.proxied.map(Named::by);
+        connection.input = input;
+        if facts.opened {
+            connection.open();
+        }
+        connection
+    }
+
+    /// What another worker can't know by the bytes that are still to come.
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            peer: self.peer.clone(),
+            server: ServerAddress::clone(&self.server),
+            proxied: self.proxied.as_ref().map(|named| named.said),
+            // Also where nobody has looked for one.
+            opened: self.opened || self.served > 0,
+            served: self.served,
+            inherited: self.transport.is_inherited(),
+        }
     }
 
     /// What another worker needs to go on with this connection, besides its socket: the bytes since the last response. None
@@ -232,8 +277,9 @@ impl Connection {
         std::mem::take(&mut self.received) + read_by_the_application
     }
 
+    /// The client: the one that a PROXY header has named, or else whoever has connected to us.
     pub(crate) fn peer(&self) -> &Peer {
-        &self.peer
+        self.proxied.as_ref().map_or(&self.peer, |named| &named.client)
     }
 
     pub(crate) fn server(&self) -> &ServerAddress {
@@ -263,9 +309,9 @@ impl Connection {
             bytes: self.input.get(self.begin..).unwrap_or(&[]),
             body: &mut self.body,
             in_place: Some(&mut self.in_place),
-            peer: &self.peer,
+            peer: self.proxied.as_ref().map_or(&self.peer, |named| &named.client),
             server: &self.server,
-            proxied: self.proxied.as_ref(),
+            proxied: self.proxied.as_ref().map(|named| &named.said),
             started: self.started,
             socket: Some(SharedSocket {
                 transport: &self.transport,
@@ -383,15 +429,17 @@ impl Connection {
             Preface::None => {}
             Preface::Header(length, said) => {
                 self.input.drain(self.begin..self.begin + length);
-                if let Some(said) = said {
-                    // Whom the forwarding headers are believed of stays: the proxy.
-                    self.peer = Peer::tcp(said.client);
-                    self.proxied = Some(said);
-                }
+                self.proxied = said.map(Named::by);
             }
         }
-        self.preface = ProxyVersions::default();
+        self.open();
         Ok(true)
+    }
+
+    /// From here on there are requests only.
+    fn open(&mut self) {
+        self.opened = true;
+        self.preface = ProxyVersions::default();
     }
 
     /// Whether the application reads the rest of the body by itself.

@@ -3,6 +3,7 @@
 use super::connection::{Connection, Phase};
 use super::{Engine, FAREWELL, LINGER};
 use crate::log::{AccessLog, AccessRecord, RequestLine};
+use crate::sys::forks;
 
 impl Engine {
     /// A response is complete: logs it, and goes on with the next request or closes.
@@ -99,15 +100,32 @@ impl Engine {
             self.forget_parting(&connection);
             self.tally.forget(&mut connection, self.now);
             self.tally.slot().set_connections(self.places.len());
-            // Closing the descriptor takes it out of epoll as well, unless somebody else has it: they are to see that
-            // nothing will come.
-            if connection.has_upload() || connection.shared {
-                connection.end_upload();
-                self.forget(&mut connection);
-                connection.transport.shut_down();
-            }
+            self.let_go(&mut connection);
         }
         self.make_room();
+    }
+
+    /// Ends the connection though somebody else may have its socket. Where nobody has, closing the descriptor does.
+    fn let_go(&self, connection: &mut Connection) {
+        let lent = connection.has_upload() || connection.shared;
+        connection.end_upload();
+        if lent || connection.transport.is_inherited() {
+            self.forget(connection);
+            connection.transport.shut_down();
+        }
+    }
+
+    /// Ends all connections that there are, for a worker that ends.
+    pub(super) fn let_all_go(&mut self) {
+        // They are its worker's.
+        if forks::is_stray() {
+            return;
+        }
+        for (_, mut place) in std::mem::take(&mut self.places) {
+            if let Some(connection) = &mut place.connection {
+                self.let_go(connection);
+            }
+        }
     }
 
     fn log(&mut self, key: usize) {

@@ -29,9 +29,9 @@ use super::connection::{Connection, Phase};
 use super::transport::Transport;
 use super::{Accept, Engine, Place};
 use crate::app::ServerAddress;
-use crate::siblings::{LARGEST_INPUT, Parcel, Reason, Share, Siblings};
+use crate::siblings::{Facts, Intake, LARGEST_INPUT, Parcel, Reason, Share, Siblings, Taken};
 use crate::socket::Accepted;
-use crate::sys::epoll;
+use crate::sys::{epoll, forks};
 
 /// The token of the queue.
 pub(super) const QUEUE: Token = Token(usize::MAX - 1);
@@ -42,6 +42,8 @@ const PATIENCE: Duration = Duration::from_millis(2);
 /// How often it looks before it takes some all the same. A worker that has no processor for a moment should still get its
 /// share; one whose application keeps it is found out by about then, and counts no more.
 const LOOKS: u8 = 4;
+/// When a worker that had no descriptor left for a connection in the queue looks again.
+const ROOM: Duration = Duration::from_millis(50);
 /// How many it takes then at a time, and of those whose clients wait: the next worker to look may hold less.
 const FEW: usize = 4;
 
@@ -57,8 +59,7 @@ pub(super) struct Handover {
     left: u8,
     /// The last connection was left to another worker, the next one isn't: should that worker not get on, nobody waits.
     left_turn: bool,
-    /// What a message is received into; empty until there is one.
-    buffer: Vec<u8>,
+    intake: Intake,
     /// Connections go to others when they have no request: this worker is about to leave.
     leaving: bool,
     /// How many connections others think that we hold.
@@ -82,7 +83,7 @@ impl Engine {
             left_until: None,
             left: 0,
             left_turn: false,
-            buffer: Vec::new(),
+            intake: Intake::default(),
             leaving: false,
             published: 0,
         });
@@ -157,8 +158,9 @@ impl Engine {
     /// Hands a connection just accepted over; gives it back if that can't be.
     pub(super) fn pass_on(&mut self, accepted: Accepted, server: &ServerAddress) -> Option<Accepted> {
         let Some(handover) = &self.handover else { return Some(accepted) };
-        let ends = (&accepted.peer, server);
-        match handover.siblings.hand_over(Reason::Surplus, 0, ends, &[], accepted.stream.as_fd()) {
+        let mut facts = Facts::new(accepted.peer.clone(), server.clone());
+        facts.inherited = accepted.forks != forks::count();
+        match handover.siblings.hand_over(Reason::Surplus, &facts, &[], accepted.stream.as_fd()) {
             Ok(()) => None,
             Err(_) => Some(accepted),
         }
@@ -194,12 +196,19 @@ impl Engine {
                 }
                 few -= 1;
             }
-            match handover.siblings.take_over(&mut handover.buffer) {
-                Ok(Some((parcel, descriptor))) => self.adopt(parcel, descriptor),
-                Ok(None) => {
+            let forks = forks::count();
+            match handover.siblings.take_over(&mut handover.intake) {
+                Ok(Taken::Connection(parcel, descriptor)) => self.adopt(parcel, descriptor, forks),
+                Ok(Taken::Nothing) => {
                     handover.pending = false;
                     handover.left_until = None;
                     handover.left = 0;
+                    return;
+                }
+                Ok(Taken::NoRoom) => {
+                    // Who has one takes it meanwhile.
+                    handover.pending = false;
+                    handover.left_until = Some(now + ROOM);
                     return;
                 }
                 Err(error) => tracing::error!("cannot take over a connection from another worker: {error}"),
@@ -208,19 +217,14 @@ impl Engine {
         }
     }
 
-    fn adopt(&mut self, parcel: Parcel, descriptor: OwnedFd) {
-        let Parcel { served, peer, server, input } = parcel;
-        let server = self.acceptor.address(&server).unwrap_or_else(|| Arc::new(server));
+    fn adopt(&mut self, parcel: Parcel, descriptor: OwnedFd, forks: u64) {
+        let server = &parcel.facts.server;
+        let server = self.acceptor.address(server).unwrap_or_else(|| Arc::new(server.clone()));
         self.serial += 1;
-        let transport = Transport::new(Socket::from(descriptor));
-        let mut connection = Connection::new(transport, peer, server, self.serial, &self.config, self.now);
-        connection.resume(served, input);
-        let key = self.places.insert(Place {
-            connection: Some(Box::new(connection)),
-            readable: false,
-            read_closed: false,
-            writable: false,
-        });
+        let forks = if parcel.facts.inherited { 0 } else { forks };
+        let transport = Transport::new(Socket::from(descriptor), forks);
+        let connection = Connection::resume(transport, parcel, server, self.serial, &self.config, self.now);
+        let key = self.places.insert(Place::of(connection));
         self.progress(key);
     }
 
@@ -234,9 +238,8 @@ impl Engine {
             return false;
         }
         let input = input.to_vec();
-        let ends = (connection.peer(), connection.server());
-        let transport = connection.transport.as_fd();
-        if let Err(error) = handover.siblings.hand_over(reason, connection.served, ends, &input, transport) {
+        let (facts, transport) = (connection.facts(), connection.transport.as_fd());
+        if let Err(error) = handover.siblings.hand_over(reason, &facts, &input, transport) {
             tracing::debug!("cannot hand a connection over: {error}");
             return false;
         }

@@ -85,14 +85,37 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 /// How long a client that was told so may take to end an idle connection from its side.
 const FAREWELL: Duration = Duration::from_millis(300);
 
+/// One half of a connection's token is its key, the other tells it from those that had the key before.
+const HALF: u32 = usize::BITS / 2;
+
+/// The token of a connection's descriptor. The highest bit is that of the engine's own tokens.
+fn token(key: usize, serial: u64) -> Token {
+    Token(key | ((serial as usize) << HALF) & (usize::MAX >> 1))
+}
+
 /// A place for a connection; empty while the connection is lent out.
 #[derive(Debug)]
 struct Place {
     connection: Option<Box<Connection>>,
+    /// The connection's.
+    serial: u64,
     /// What the descriptor became ready for while the connection was lent out.
     readable: bool,
     read_closed: bool,
     writable: bool,
+}
+
+impl Place {
+    fn of(connection: Connection) -> Place {
+        let serial = connection.serial;
+        Place {
+            connection: Some(Box::new(connection)),
+            serial,
+            readable: false,
+            read_closed: false,
+            writable: false,
+        }
+    }
 }
 
 /// Owns a worker's sockets. See the [module](self).
@@ -298,9 +321,9 @@ impl Engine {
                 WAKE => self.woken = true,
                 QUEUE => self.note_queue(),
                 Token(token) if LISTENERS - token < self.acceptor.len() => accept = true,
-                Token(key) => {
+                token => {
                     let read_closed = event.is_read_closed() || event.is_error();
-                    self.note(key, event.is_readable() || read_closed, read_closed, event.is_writable());
+                    self.note(token, event.is_readable() || read_closed, read_closed, event.is_writable());
                 }
             }
         }
@@ -314,8 +337,10 @@ impl Engine {
     }
 
     /// Notes what a descriptor became ready for, and gets on with its connection unless that is lent out.
-    fn note(&mut self, key: usize, readable: bool, read_closed: bool, writable: bool) {
-        let Some(place) = self.places.get_mut(key) else { return };
+    fn note(&mut self, noted: Token, readable: bool, read_closed: bool, writable: bool) {
+        let key = noted.0 & (usize::MAX >> HALF);
+        let place = self.places.get_mut(key).filter(|place| token(key, place.serial) == noted);
+        let Some(place) = place else { return };
         match &mut place.connection {
             None => {
                 place.readable |= readable;
@@ -682,7 +707,8 @@ impl Engine {
         if !connection.registered {
             let descriptor = connection.transport.as_raw_fd();
             let both = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut SourceFd(&descriptor), Token(key), both)?;
+            let token = token(key, connection.serial);
+            self.poll.registry().register(&mut SourceFd(&descriptor), token, both)?;
             connection.registered = true;
         }
         Ok(())
@@ -772,7 +798,13 @@ impl Engine {
 
     /// Whether a draining engine has nothing left to do.
     pub fn is_drained(&self) -> bool {
-        self.draining && self.places.is_empty() && self.acceptor.is_closed()
+        self.draining && self.places.is_empty() && self.acceptor.is_closed() && !self.may_take_over()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.let_all_go();
     }
 }
 

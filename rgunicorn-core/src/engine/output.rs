@@ -276,7 +276,7 @@ mod tests {
     fn pair() -> (Transport, Socket) {
         let (ours, theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
         ours.set_nonblocking(true).unwrap();
-        (Transport::new(ours), theirs)
+        (Transport::new(ours, 0), theirs)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use crate::sys::net;
+use crate::sys::{forks, net};
 
 /// What came of an attempt to read or write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +28,20 @@ const WRITING: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 #[derive(Debug)]
 pub(crate) struct Transport {
     socket: Socket,
+    /// How often this process had forked when it got the socket; 0 if some other process had forked with it.
+    forks: u64,
 }
 
 impl Transport {
-    pub(crate) fn new(socket: Socket) -> Self {
-        Transport { socket }
+    /// A socket that this process got when it had forked [so often](forks::count).
+    pub(crate) fn new(socket: Socket, forks: u64) -> Self {
+        Transport { socket, forks }
+    }
+
+    /// Whether a process that an application has forked may have the socket as well: closing ours alone then ends neither the
+    /// connection nor what epoll tells of it.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.forks != forks::count()
     }
 
     /// Reads into the spare capacity of `buffer`, which must have some.
@@ -114,6 +123,9 @@ impl Transport {
     pub(crate) fn reset_on_close(&self) {
         // If it can't be set the client sees an ordinary close: worse, but no reason to fail.
         let _ = self.socket.set_linger(Some(Duration::ZERO));
+        if self.is_inherited() {
+            let _ = net::reset(&self.socket);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::forks;
 use super::signals::{Blocked, Signal};
 
 pub use nix::unistd::Pid;
@@ -28,7 +29,10 @@ pub fn fork() -> io::Result<Forked> {
     // keeps its allocator usable across a fork.
     match unsafe { nix::unistd::fork() }? {
         nix::unistd::ForkResult::Parent { child } => Ok(Forked::Parent(child)),
-        nix::unistd::ForkResult::Child => Ok(Forked::Child(blocked)),
+        nix::unistd::ForkResult::Child => {
+            forks::is_ours();
+            Ok(Forked::Child(blocked))
+        }
     }
 }
 

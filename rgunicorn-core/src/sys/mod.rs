@@ -5,6 +5,7 @@
 //! | [`signals`] | signals as bytes in a pipe, and the handlers that put them there |
 //! | [`faults`] | SIGSEGV and SIGBUS |
 //! | [`fork`] | making, awaiting and leaving processes |
+//! | [`forks`] | forks that an application makes |
 //! | [`memory`] | memory that processes share |
 //! | [`title`] | the process title, as `ps` shows it |
 //! | [`identity`] | user and group |
@@ -26,6 +27,7 @@ pub mod epoll;
 pub mod faults;
 pub mod files;
 pub mod fork;
+pub mod forks;
 pub mod identity;
 pub mod limits;
 pub mod memory;

@@ -102,6 +102,20 @@ pub fn has_room(socket: BorrowedFd<'_>, most: Duration) -> io::Result<bool> {
     }
 }
 
+/// Ends a TCP connection by a reset, whoever else has its socket.
+///
+/// # Errors
+/// Those of `connect(2)`: sockets of other kinds can't be.
+pub fn reset(socket: &Socket) -> io::Result<()> {
+    // SAFETY: all-zero is a valid `sockaddr`, of the family AF_UNSPEC, which dissolves the association; the kernel reads no
+    // more of it than its size.
+    let dissolved = unsafe {
+        let nowhere: libc::sockaddr = std::mem::zeroed();
+        libc::connect(socket.as_raw_fd(), &raw const nowhere, size_of_val(&nowhere) as libc::socklen_t)
+    };
+    if dissolved == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Lets a program that this process becomes have the descriptor.
 ///
 /// # Errors

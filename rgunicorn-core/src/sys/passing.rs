@@ -60,7 +60,8 @@ pub fn receive(queue: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<(u
             Err(error) => return Err(error.into()),
         };
         let mut taken = None;
-        for control in message.cmsgs()? {
+        // Where there was no descriptor left they say that they were cut off.
+        for control in message.cmsgs().into_iter().flatten() {
             if let ControlMessageOwned::ScmRights(descriptors) = control {
                 for descriptor in descriptors {
                     // SAFETY: the kernel has just made it for us, and nobody else knows of it.
