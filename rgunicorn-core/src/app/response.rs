@@ -144,13 +144,32 @@ impl Response {
     /// [`ResponseError::Invalid`] for anything that could split the head; [`ResponseError::NotStarted`];
     /// [`ResponseError::AlreadySent`].
     pub fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
-        if self.head_sent() {
-            return Err(ResponseError::AlreadySent);
-        }
-        if !self.head.is_started() {
-            return Err(ResponseError::NotStarted);
-        }
+        self.open_head()?;
         Ok(self.head.header(name, value)?)
+    }
+
+    /// As [`header`](Self::header), but an own `Server` and `Date` take the place of ours.
+    ///
+    /// # Errors
+    /// As for [`header`](Self::header).
+    pub fn header_over_ours(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
+        self.open_head()?;
+        Ok(self.head.header_over_ours(name, value)?)
+    }
+
+    /// Takes back a head that was started and not sent, as if nothing had been said.
+    pub fn take_back(&mut self) {
+        if !self.head_sent() {
+            self.head.clear();
+        }
+    }
+
+    fn open_head(&self) -> Result<(), ResponseError> {
+        match self.head.is_started() {
+            _ if self.head_sent() => Err(ResponseError::AlreadySent),
+            true => Ok(()),
+            false => Err(ResponseError::NotStarted),
+        }
     }
 
     /// Whether the head is complete and on its way, so that [`start`](Self::start) can't be called any more.
@@ -553,7 +572,8 @@ impl Response {
     /// How many bytes the application announced, where that is how the body is framed.
     pub(crate) fn announced(&self) -> Option<u64> {
         match self.framing {
-            Some(Framing::Length(length)) => Some(length),
+            // A 205 has none, whatever was said.
+            Some(Framing::Length(length)) if self.status() != 205 => Some(length),
             _ => None,
         }
     }

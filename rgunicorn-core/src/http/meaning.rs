@@ -122,7 +122,9 @@ impl<'p> Meaning<'p> {
         else {
             return Ok(());
         };
-        let scheme = if value == secure.as_bytes() { Scheme::Https } else { Scheme::Http };
+        // Some proxies (Traefik) name the scheme of a WebSocket's URL, which is as secure.
+        let is_secure = value == secure.as_bytes() || (secure == "https" && value == b"wss");
+        let scheme = if is_secure { Scheme::Https } else { Scheme::Http };
         match self.scheme.replace(scheme) {
             Some(before) if before != scheme => Err(Refusal::bad(format!(
                 "contradictory scheme headers: {} disagrees with one before it",
@@ -224,6 +226,9 @@ mod tests {
         assert_eq!(of(true, &[https]), Ok(Scheme::Https));
         assert_eq!(of(true, &[https, https, ("x-forwarded-ssl", "on")]), Ok(Scheme::Https));
         assert_eq!(of(true, &[("X-Forwarded-Proto", "HTTPS")]), Ok(Scheme::Http));
+        assert_eq!(of(true, &[("X-Forwarded-Proto", "wss")]), Ok(Scheme::Https));
+        assert_eq!(of(true, &[("X-Forwarded-Proto", "ws")]), Ok(Scheme::Http));
+        assert_eq!(of(true, &[("X-Forwarded-Ssl", "wss")]), Ok(Scheme::Http));
         assert_eq!(of(true, &[https, ("X-Forwarded-Ssl", "off")]), Err(400));
         assert_eq!(of(true, &[("X-Forwarded-Ssl", "off"), https]), Err(400));
         assert_eq!(of(false, &[https]), Ok(Scheme::Http));

@@ -87,6 +87,11 @@ pub struct AllowList {
 }
 
 impl AllowList {
+    /// Whether everybody is on the list, by whatever name they go.
+    pub fn allows_everybody(&self) -> bool {
+        self.everybody
+    }
+
     /// Whether `peer` is on the list. A peer without an IP address (a Unix socket) is always trusted, as in gunicorn.
     pub fn allows(&self, peer: Option<IpAddr>) -> bool {
         match peer {

@@ -22,6 +22,9 @@ pub enum InvalidResponse {
     /// Not a number, or two of them that differ.
     #[error("invalid Content-Length {0:?}")]
     ContentLength(String),
+    /// A field that says how the message is framed, routed or read, where that is settled already (RFC 9110 section 6.5.1).
+    #[error("{0:?} can't be sent in the trailers: it belongs into the head of the response")]
+    Trailer(String),
 }
 
 /// How the body of a response is delimited.
@@ -63,6 +66,9 @@ pub struct ResponseHead {
     length: Option<u64>,
     upgrade: bool,
     close: bool,
+    /// Whether the application's own stand in place of ours.
+    server: bool,
+    date: bool,
 }
 
 impl ResponseHead {
@@ -92,16 +98,42 @@ impl ResponseHead {
     }
 
     /// Adds a header. Hop-by-hop headers, `Server` and `Date` are ours to write and are left out, as in gunicorn; of
-    /// `Connection`, `close` and `upgrade` are heeded. So is `Content-Length`, except where it must not be sent.
+    /// `Connection`, `close` and `upgrade` are heeded, and `Upgrade` is sent where it must be. So is `Content-Length`, except
+    /// where it must not be.
     ///
     /// # Errors
     /// Anything that could split the head, and a malformed `Content-Length`. The head is as it was then.
     pub fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), InvalidResponse> {
+        self.add(name, value, false)
+    }
+
+    /// As [`header`](Self::header), but an own `Server` and `Date` take the place of ours.
+    ///
+    /// # Errors
+    /// As for [`header`](Self::header).
+    pub fn header_over_ours(&mut self, name: &[u8], value: &[u8]) -> Result<(), InvalidResponse> {
+        self.add(name, value, true)
+    }
+
+    fn add(&mut self, name: &[u8], value: &[u8], over_ours: bool) -> Result<(), InvalidResponse> {
         let value = checked(name, value)?;
         let kept = match Kind::of(name) {
             Kind::Ordinary => true,
             Kind::ContentLength => self.content_length(value)?,
+            // What a 426 asks for is said there (RFC 9110 section 15.5.22).
+            Kind::Upgrade if self.status == 426 => {
+                self.upgrade = true;
+                true
+            }
             Kind::Upgrade => value.eq_ignore_ascii_case(b"websocket"),
+            Kind::Server => {
+                self.server |= over_ours;
+                over_ours
+            }
+            Kind::Date => {
+                self.date |= over_ours;
+                over_ours
+            }
             Kind::Connection => {
                 for option in list(value) {
                     self.close |= option.eq_ignore_ascii_case(b"close");
@@ -120,13 +152,13 @@ impl ResponseHead {
     }
 
     /// Takes note of a length; says whether the header is sent. An equal second one is not; where no length may be
-    /// sent (1xx and 204, RFC 9110 section 8.6), none is.
+    /// sent (1xx and 204, RFC 9110 section 8.6), none is, nor for 205, which has ours.
     fn content_length(&mut self, value: &[u8]) -> Result<bool, InvalidResponse> {
         let length = decimal(value).filter(|length| self.length.is_none_or(|before| before == *length));
         let length =
             length.ok_or_else(|| InvalidResponse::ContentLength(value.escape_ascii().to_string()))?;
         let first = self.length.replace(length).is_none();
-        Ok(first && self.status >= 200 && self.status != 204)
+        Ok(first && self.status >= 200 && !matches!(self.status, 204 | 205))
     }
 
     /// The status line's part from the code on, as it was said.
@@ -158,6 +190,8 @@ impl ResponseHead {
         self.length = None;
         self.upgrade = false;
         self.close = false;
+        self.server = false;
+        self.date = false;
     }
 
     /// The headers that will be sent of those that the application gave, in order.
@@ -176,6 +210,10 @@ impl ResponseHead {
     pub fn framing(&self, circumstances: &Circumstances) -> Framing {
         if circumstances.head_request || self.status < 200 || matches!(self.status, 204 | 304) {
             return Framing::None;
+        }
+        // Nothing follows, and that must be said (RFC 9110 section 15.3.6).
+        if self.status == 205 {
+            return Framing::Length(0);
         }
         match self.length.or(circumstances.known_length) {
             Some(length) => Framing::Length(length),
@@ -203,17 +241,23 @@ impl ResponseHead {
             b"HTTP/1.0 "
         });
         out.extend_from_slice(if self.is_started() { status_line } else { b"500 Internal Server Error\r\n" });
-        out.extend_from_slice(SERVER_AND_DATE.as_bytes());
-        out.extend_from_slice(&date::now());
+        if !self.server {
+            out.extend_from_slice(SERVER.as_bytes());
+        }
+        if !self.date {
+            out.extend_from_slice(b"Date: ");
+            out.extend_from_slice(&date::now());
+            out.extend_from_slice(b"\r\n");
+        }
         out.extend_from_slice(match (self.upgrade, keep_alive) {
-            (false, true) => b"\r\nConnection: keep-alive\r\n".as_slice(),
-            (false, false) => b"\r\nConnection: close\r\n",
-            (true, false) if self.status >= 200 => b"\r\nConnection: upgrade, close\r\n",
-            (true, _) => b"\r\nConnection: upgrade\r\n",
+            (false, true) => b"Connection: keep-alive\r\n".as_slice(),
+            (false, false) => b"Connection: close\r\n",
+            (true, false) if self.status >= 200 => b"Connection: upgrade, close\r\n",
+            (true, _) => b"Connection: upgrade\r\n",
         });
         match framing {
             Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-            Framing::Length(length) if self.length.is_none() => {
+            Framing::Length(length) if self.length.is_none() || self.status == 205 => {
                 // Can't fail: a `Vec` grows.
                 let _ = write!(out, "Content-Length: {length}\r\n");
             }
@@ -260,8 +304,24 @@ impl Informational {
         Ok(Informational { bytes: [b"HTTP/1.1 ", status, b"\r\n", &fields, b"\r\n"].concat() })
     }
 
+    /// Lines of the fields behind a body.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new); fields that have no place there.
+    pub(crate) fn trailers<'a>(
+        fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<Vec<u8>, InvalidResponse> {
+        let fields = fields.into_iter().collect::<Vec<_>>();
+        for (name, _) in &fields {
+            if NOT_IN_TRAILERS.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes())) {
+                return Err(InvalidResponse::Trailer(name.escape_ascii().to_string()));
+            }
+        }
+        Self::fields(fields)
+    }
+
     /// Lines of fields.
-    pub(crate) fn fields<'a>(
+    fn fields<'a>(
         fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<Vec<u8>, InvalidResponse> {
         let mut lines = Vec::new();
@@ -281,7 +341,23 @@ impl Informational {
 }
 
 /// The beginning of what the server says itself.
-const SERVER_AND_DATE: &str = "Server: rgunicorn\r\nDate: ";
+const SERVER: &str = "Server: rgunicorn\r\n";
+
+/// Fields that whoever reads a body must know before it, or that are about the connection (RFC 9110 section 6.5.1).
+const NOT_IN_TRAILERS: [&str; 12] = [
+    "Connection",
+    "Content-Encoding",
+    "Content-Length",
+    "Content-Range",
+    "Content-Type",
+    "Host",
+    "Keep-Alive",
+    "Proxy-Connection",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+];
 
 /// What a header of the application's is to the server.
 enum Kind {
@@ -289,6 +365,8 @@ enum Kind {
     ContentLength,
     Connection,
     Upgrade,
+    Server,
+    Date,
     /// The server's to write, or of no concern to anybody but the next hop.
     Ours,
 }
@@ -302,8 +380,8 @@ impl Kind {
             10 if is("Connection") => Kind::Connection,
             7 if is("Upgrade") => Kind::Upgrade,
             2 if is("TE") => Kind::Ours,
-            4 if is("Date") => Kind::Ours,
-            6 if is("Server") => Kind::Ours,
+            4 if is("Date") => Kind::Date,
+            6 if is("Server") => Kind::Server,
             8 if is("Trailers") => Kind::Ours,
             10 if is("Keep-Alive") => Kind::Ours,
             17 if is("Transfer-Encoding") => Kind::Ours,

@@ -47,7 +47,7 @@ impl Response {
         trailers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<(), ResponseError> {
         self.commit(None)?;
-        let lines = Informational::fields(trailers)?;
+        let lines = Informational::trailers(trailers)?;
         if self.stage == Stage::Sent && self.framing == Some(Framing::Chunked) {
             let tail = self.output.tail();
             tail.extend_from_slice(b"0\r\n");

@@ -37,7 +37,7 @@ fn a_usual_response() {
     assert_eq!((framing, keep_alive), (Framing::Length(5), true));
     let headers: Vec<_> = head.headers().collect();
     assert_eq!(headers, [(&b"Content-Type"[..], &b"text/plain"[..]), (b"X-A", b"b: c"), (b"X-E", b"")]);
-    assert!(SERVER_AND_DATE.contains(crate::SERVER));
+    assert!(SERVER.contains(crate::SERVER));
 }
 
 #[test]
@@ -55,6 +55,8 @@ fn framing_by_status_version_and_length() {
         ("200 OK", &[], for_head, (Framing::None, true), ""),
         ("200 OK", &length, for_head, (Framing::None, true), "Content-Length: 3\r\n"),
         ("204 No Content", &length, known, (Framing::None, true), ""),
+        ("205 Reset Content", &length, known, (Framing::Length(0), true), "Content-Length: 0\r\n"),
+        ("205 Reset Content", &[], v10, (Framing::Length(0), true), "Content-Length: 0\r\n"),
         ("304 Not Modified", &length, HTTP_11, (Framing::None, true), "Content-Length: 3\r\n"),
         ("304 Not Modified", &[], known, (Framing::None, true), ""),
         ("103 Early Hints", &length, known, (Framing::None, false), ""),
@@ -91,6 +93,33 @@ fn the_servers_headers_are_the_servers() {
 }
 
 #[test]
+fn an_own_server_and_date_take_the_place_of_ours() {
+    let mut head = head("200 OK", &[]);
+    head.header_over_ours(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT").unwrap();
+    head.header_over_ours(b"Server", b"mine").unwrap();
+    let mut out = Vec::new();
+    head.finish(&mut out, &Circumstances { known_length: Some(0), ..HTTP_11 });
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+         Server: mine\r\n\r\n"
+    );
+    // The next response has ours again.
+    head.start(b"200 OK").unwrap();
+    finish(&head, &HTTP_11);
+}
+
+#[test]
+fn trailers_say_nothing_of_the_framing() {
+    let trailers = |name: &'static [u8]| Informational::trailers([(name, &b"1"[..])]);
+    assert_eq!(trailers(b"X-Sum").unwrap(), b"X-Sum: 1\r\n");
+    for name in NOT_IN_TRAILERS {
+        assert_eq!(trailers(name.as_bytes()), Err(InvalidResponse::Trailer(name.into())));
+    }
+    assert!(trailers(b"transfer-encoding").is_err() && trailers(b"a b").is_err());
+}
+
+#[test]
 fn the_application_may_close_and_upgrade() {
     let close = head("200 OK", &[("Connection", "Close"), ("Content-Length", "0")]);
     let (text, _, keep_alive) = finish(&close, &HTTP_11);
@@ -101,8 +130,8 @@ fn the_application_may_close_and_upgrade() {
     assert_eq!(text, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\r\n");
     assert_eq!((framing, keep_alive), (Framing::None, false));
 
-    let required = head("426 Upgrade Required", &[("Connection", "upgrade"), ("Content-Length", "0")]);
-    assert!(finish(&required, &HTTP_11).0.contains("Connection: upgrade\r\n"));
+    let required = head("426 Upgrade Required", &[("Upgrade", "h2c"), ("Content-Length", "0")]);
+    assert!(finish(&required, &HTTP_11).0.contains("Connection: upgrade\r\nUpgrade: h2c\r\n"));
     let dying = Circumstances { keep_alive: false, ..HTTP_11 };
     assert!(finish(&required, &dying).0.contains("Connection: upgrade, close\r\n"));
 }
