@@ -36,15 +36,18 @@ impl HeaderNames {
         if let Some((meaning, key)) = self.known.get(name) {
             return (*meaning, key.bind(py).clone());
         }
-        let (meaning, key) = make(py, name);
-        if self.known.len() < LIMIT {
-            self.known.insert(name.into(), (meaning, key.clone().unbind()));
+        let (meaning, key) = make(name);
+        if self.known.len() >= LIMIT {
+            // Not interned: some versions of CPython (3.12.0 to 3.12.5) never let go of what is.
+            return (meaning, PyString::new(py, &key));
         }
+        let key = PyString::intern(py, &key);
+        self.known.insert(name.into(), (meaning, key.clone().unbind()));
         (meaning, key)
     }
 }
 
-fn make<'py>(py: Python<'py>, name: &[u8]) -> (Meaning, Bound<'py, PyString>) {
+fn make(name: &[u8]) -> (Meaning, String) {
     // A header name is a token, and so ASCII: anything else has not passed the parser.
     let name = String::from_utf8_lossy(name).to_ascii_uppercase();
     let meaning = match name.as_str() {
@@ -55,7 +58,7 @@ fn make<'py>(py: Python<'py>, name: &[u8]) -> (Meaning, Bound<'py, PyString>) {
         _ => Meaning::Plain,
     };
     let prefix = if meaning == Meaning::Content { "" } else { "HTTP_" };
-    (meaning, PyString::intern(py, &format!("{prefix}{}", name.replace('-', "_"))))
+    (meaning, format!("{prefix}{}", name.replace('-', "_")))
 }
 
 #[cfg(test)]
@@ -92,6 +95,13 @@ mod tests {
                 assert_eq!(names.get(py, name.as_bytes()).1.to_str().unwrap(), format!("HTTP_X_{number}"));
             }
             assert_eq!(names.known.len(), LIMIT);
+            // Whoever interns the text gets the object that is kept for good, if there is one.
+            let is_interned = |names: &mut HeaderNames, name: &str, key: &str| {
+                let (_, made) = names.get(py, name.as_bytes());
+                PyString::intern(py, key).is(&made)
+            };
+            assert!(is_interned(&mut names, "X-1", "HTTP_X_1"));
+            assert!(!is_interned(&mut names, "X-Made-Up", "HTTP_X_MADE_UP"));
         });
     }
 }
