@@ -31,6 +31,7 @@ pub(super) struct EnvironBuilder {
     strings: Strings,
     /// Whether the application may have the sockets of clients that ask for another protocol.
     upgrades: bool,
+    sockets: upgrade::Sockets,
     /// `SCRIPT_NAME` of the process, for an application that isn't at the root.
     script_name: Vec<u8>,
     header_names: Mutex<HeaderNames>,
@@ -67,6 +68,7 @@ impl EnvironBuilder {
             template: template.unbind(),
             strings: Strings::new(py),
             upgrades: settings.upgrades,
+            sockets: upgrade::Sockets::default(),
             script_name: encode(&script_name, "the environment variable SCRIPT_NAME")?.to_vec(),
             header_names: Mutex::default(),
             servers: Mutex::default(),
@@ -98,7 +100,7 @@ impl EnvironBuilder {
         self.add_target(&environ, request, script_name, path).map_err(fail)?;
         self.add_ends(&environ, request, noted.host).map_err(fail)?;
         if noted.upgrade && self.upgrades {
-            upgrade::add_socket(&environ, request).map_err(fail)?;
+            self.sockets.add(&environ, request).map_err(fail)?;
         }
         let input = Bound::new(py, Input::of(py, request)).map_err(fail)?;
         environ.set_item(&self.strings.input, input).map_err(fail)?;

@@ -8,12 +8,14 @@
 
 use std::ffi::CStr;
 use std::os::fd::IntoRawFd;
+use std::sync::Mutex;
 
 use super::interned::intern;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use rgunicorn_core::app::Request;
+use rgunicorn_core::sync::lock;
 
 /// The key, which is gunicorn's.
 const SOCKET: &str = "gunicorn.socket";
@@ -50,31 +52,44 @@ class ClientSocket(socket.socket):
         return self.recv(bufsize, flags), None
 "#;
 
-/// Adds the socket of a request to its environ.
-///
-/// # Errors
-/// `OSError` when there are no descriptors left.
-pub(super) fn add_socket(environ: &Bound<'_, PyDict>, request: &mut Request<'_>) -> PyResult<()> {
-    let py = environ.py();
-    let Some((descriptor, early)) = request.share_socket()? else { return Ok(()) };
-    let arguments = PyDict::new(py);
-    // From here on Python closes it, whatever happens.
-    arguments.set_item("fileno", descriptor.into_raw_fd())?;
-    let socket = match early.is_empty() {
-        true => py.import("socket")?.getattr("socket")?.call((), Some(&arguments))?,
-        false => {
-            let socket = client_socket(py)?.call((), Some(&arguments))?;
-            socket.setattr("early", PyBytes::new(py, early))?;
-            socket
-        }
-    };
-    environ.set_item(intern!(py, SOCKET), socket)
+/// Makes the sockets of clients that ask for another protocol.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    /// The class, once it was needed.
+    class: Mutex<Option<Py<PyAny>>>,
 }
 
-/// Made anew each time, which is rare: a lock would be waited for with the thread of the one that has it, in a coroutine.
-fn client_socket(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    PyModule::from_code(py, WITH_EARLY_BYTES, c"rgunicorn_socket.py", c"rgunicorn_socket")?
-        .getattr("ClientSocket")
+impl Sockets {
+    /// Adds the socket of a request to its environ.
+    ///
+    /// # Errors
+    /// `OSError` when there are no descriptors left.
+    pub(super) fn add(&self, environ: &Bound<'_, PyDict>, request: &mut Request<'_>) -> PyResult<()> {
+        let py = environ.py();
+        let class = self.class(py)?;
+        let Some((descriptor, early)) = request.share_socket()? else { return Ok(()) };
+        let arguments = PyDict::new(py);
+        // From here on Python closes it, whatever happens.
+        arguments.set_item("fileno", descriptor.into_raw_fd())?;
+        let socket = class.call((), Some(&arguments))?;
+        if !early.is_empty() {
+            socket.setattr("early", PyBytes::new(py, early))?;
+        }
+        environ.set_item(intern!(py, SOCKET), socket)
+    }
+
+    fn class<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let known = lock(&self.class).as_ref().map(|class| class.bind(py).clone());
+        if let Some(class) = known {
+            return Ok(class);
+        }
+        // Not locked meanwhile: whoever comes while it is made makes one of their own.
+        let class = PyModule::from_code(py, WITH_EARLY_BYTES, c"rgunicorn_socket.py", c"rgunicorn_socket")?
+            .getattr("ClientSocket")?;
+        let before = lock(&self.class).replace(class.clone().unbind());
+        drop(before);
+        Ok(class)
+    }
 }
 
 /// Whether an exception says that the application has answered on the socket by itself.
