@@ -274,7 +274,7 @@ impl Master {
         self.welcome(now);
         self.reload_again();
         self.workers.abort_hung(now, &self.scoreboard);
-        self.workers.kill_overdue(now);
+        self.workers.kill_overdue(now, &self.scoreboard);
         self.see_what_hangs(now);
         self.tell_gauges(now);
         self.end_if_due(now);

@@ -97,9 +97,9 @@ impl Master {
             }
             (Fate::Leaves { .. }, _) => Cause::Scaled,
             (Fate::Killed { .. }, _) => Cause::Timeout,
-            (Fate::Serves | Fate::Retires(_), Ended::Exited(0)) => Cause::Recycled,
-            (Fate::Serves | Fate::Retires(_), Ended::Exited(_)) => Cause::Failed,
-            (Fate::Serves | Fate::Retires(_), Ended::Killed(_)) => Cause::Killed,
+            (Fate::Serves | Fate::Retires(_) | Fate::Departs { .. }, Ended::Exited(0)) => Cause::Recycled,
+            (Fate::Serves | Fate::Retires(_) | Fate::Departs { .. }, Ended::Exited(_)) => Cause::Failed,
+            (Fate::Serves | Fate::Retires(_) | Fate::Departs { .. }, Ended::Killed(_)) => Cause::Killed,
         }
     }
 

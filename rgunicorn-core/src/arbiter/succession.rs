@@ -4,6 +4,9 @@
 //! started. Once there are more workers that serve than were asked for, those that retire are let go, the oldest first. It
 //! is one rule for a reload (the whole old generation retires), for `max_requests` and `worker_max_rss` (one at a time),
 //! and for SIGTTOU and SIGWINCH.
+//!
+//! A worker that leaves by itself (`--reload`, `sys.exit()` in a request, a signal that somebody has sent it) can't be kept; but
+//! another is started as soon as it says so, and not only when it has finished what it holds.
 
 use super::Master;
 use super::workers::Leaving;
@@ -16,6 +19,7 @@ impl Master {
     /// Has those retire that are too many or worn out, and lets those go that aren't needed any more.
     pub(super) fn succeed(&mut self, now: u64) {
         self.weigh(now);
+        self.workers.note_departures(now, &self.scoreboard);
         self.workers.retire_displaced(&self.current);
         self.workers.retire_surplus(&self.current);
         self.workers.retire_worn(self.current.number, &self.scoreboard);

@@ -8,7 +8,7 @@ use super::generation::Generation;
 use super::reports::Reports;
 use crate::config::Config;
 use crate::critical;
-use crate::scoreboard::{Scoreboard, SlotId};
+use crate::scoreboard::{Scoreboard, SlotId, WorkerState};
 use crate::sys::fork::Pid;
 use crate::sys::processes;
 use crate::sys::signals::{self, Signal};
@@ -18,6 +18,9 @@ use crate::worker::Stop;
 const QUICK: u64 = 2000;
 /// What a worker gets beyond `graceful_timeout`, which it keeps itself, before it is killed, in milliseconds.
 const MARGIN: u64 = 500;
+
+/// What a worker that has given up its requests gets beyond that, if it says that it cleans up, in milliseconds.
+const CLEAN_UP: u64 = 5000;
 
 /// A child of the arbiter's.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(super) struct Worker {
     timeout: u64,
     /// `graceful_timeout`, in milliseconds.
     graceful: u64,
+    /// Whether it may have more time to clean up: once, and not where it is to leave at once.
+    may_clean_up: bool,
 }
 
 /// What the arbiter has in mind for a worker.
@@ -55,6 +60,11 @@ pub(super) enum Fate {
     Retires(Leaving),
     /// It was told to stop.
     Leaves {
+        /// When it is killed, if it hasn't.
+        kill_at: u64,
+    },
+    /// It leaves of its own accord, or somebody else's: another takes its place at once.
+    Departs {
         /// When it is killed, if it hasn't.
         kill_at: u64,
     },
@@ -118,6 +128,7 @@ impl Worker {
             slow_ones: Vec::new(),
             timeout,
             graceful,
+            may_clean_up: true,
             seat: 0,
             sockets: Vec::new(),
         }
@@ -145,9 +156,12 @@ impl Worker {
             Stop::Graceful => (Signal::SIGTERM, self.graceful + MARGIN),
             Stop::Quick => (Signal::SIGQUIT, QUICK),
         };
+        self.may_clean_up &= stop == Stop::Graceful;
         self.fate = match self.fate {
             Fate::Serves | Fate::Retires(_) => Fate::Leaves { kill_at: now + patience },
-            Fate::Leaves { kill_at } => Fate::Leaves { kill_at: kill_at.min(now + patience) },
+            Fate::Leaves { kill_at } | Fate::Departs { kill_at } => {
+                Fate::Leaves { kill_at: kill_at.min(now + patience) }
+            }
             fate @ (Fate::Hangs { .. } | Fate::Killed { .. }) => fate,
         };
         self.send(signal);
@@ -161,7 +175,7 @@ impl Worker {
             Fate::Serves | Fate::Retires(_) => {
                 Some(scoreboard.view(self.slot).heartbeat.max(awake) + self.timeout + 1)
             }
-            Fate::Leaves { kill_at } | Fate::Hangs { kill_at } => Some(kill_at),
+            Fate::Leaves { kill_at } | Fate::Departs { kill_at } | Fate::Hangs { kill_at } => Some(kill_at),
             Fate::Killed { at } => Some(at + QUICK).filter(|due| *due > now),
         }
     }
@@ -263,6 +277,18 @@ impl Workers {
         self.current_mut(generation.number)
             .take(surplus)
             .for_each(|worker| worker.fate = Fate::Retires(Leaving::Surplus));
+    }
+
+    /// Notes who has begun to leave without having been told to: as long as it takes over what it holds, it isn't there for
+    /// what is new.
+    pub(super) fn note_departures(&mut self, now: u64, scoreboard: &Scoreboard) {
+        for worker in self.table.iter_mut().filter(|worker| worker.booted) {
+            let serves = matches!(worker.fate, Fate::Serves | Fate::Retires(_));
+            if serves && scoreboard.view(worker.slot).state == WorkerState::Stopping {
+                tracing::debug!("Worker (pid:{}) leaves; another takes its place", worker.pid);
+                worker.fate = Fate::Departs { kill_at: now + worker.graceful + MARGIN };
+            }
+        }
     }
 
     /// Has the next one retire that is worn, unless others do: one at a time.
@@ -367,10 +393,18 @@ impl Workers {
     }
 
     /// Kills those that have had their time to leave.
-    pub(super) fn kill_overdue(&mut self, now: u64) {
+    pub(super) fn kill_overdue(&mut self, now: u64, scoreboard: &Scoreboard) {
         for worker in &mut self.table {
-            match worker.fate {
-                Fate::Leaves { kill_at } | Fate::Hangs { kill_at } if now >= kill_at => {
+            match &mut worker.fate {
+                Fate::Leaves { kill_at } | Fate::Departs { kill_at }
+                    if now >= *kill_at && worker.may_clean_up && scoreboard.view(worker.slot).cleans_up =>
+                {
+                    worker.may_clean_up = false;
+                    *kill_at = now + CLEAN_UP;
+                }
+                Fate::Leaves { kill_at } | Fate::Departs { kill_at } | Fate::Hangs { kill_at }
+                    if now >= *kill_at =>
+                {
                     worker.fate = Fate::Killed { at: now };
                     worker.send(Signal::SIGKILL);
                 }
@@ -422,7 +456,7 @@ mod tests {
         workers.abort_hung(due + 100, &scoreboard);
         assert_eq!(workers.serving(1), 0);
         let kill = workers.due(0, &scoreboard).unwrap();
-        workers.kill_overdue(kill);
+        workers.kill_overdue(kill, &scoreboard);
         assert!(!workers.hopeless(kill));
         assert!(workers.hopeless(kill + QUICK));
     }
@@ -479,6 +513,48 @@ mod tests {
         workers.retire(Leaving::Surplus, |_| true);
         workers.let_go(1, 0, 0);
         assert!(workers.table.iter().all(|worker| matches!(worker.fate, Fate::Leaves { .. })));
+    }
+
+    #[test]
+    fn one_that_leaves_by_itself_is_replaced_at_once() {
+        let config = Config { graceful_timeout: Duration::from_secs(30), ..Config::default() };
+        let (mut workers, scoreboard) = table(&config);
+        let leave = |workers: &mut Workers, index: usize| {
+            scoreboard.slot(workers.table[index].slot).stops();
+            workers.note_departures(1000, &scoreboard);
+        };
+        leave(&mut workers, 0);
+        assert_eq!(workers.serving(1), 3, "it has not booted");
+        scoreboard.slot(workers.table[1].slot).booted();
+        workers.note_booted(0, &scoreboard);
+        leave(&mut workers, 1);
+        assert_eq!(workers.serving(1), 2);
+        assert_eq!(workers.table[1].fate, Fate::Departs { kill_at: 1000 + 30_000 + MARGIN });
+        workers.stop(Stop::Quick, 2000, |_| true);
+        assert_eq!(workers.table[1].fate, Fate::Leaves { kill_at: 2000 + QUICK });
+    }
+
+    #[test]
+    fn one_that_cleans_up_has_more_time_once() {
+        let config = Config { graceful_timeout: Duration::from_secs(30), ..Config::default() };
+        let (mut workers, scoreboard) = table(&config);
+        scoreboard.slot(workers.table[0].slot).cleans_up();
+        workers.stop(Stop::Graceful, 0, |_| true);
+        let killed = |workers: &Workers| {
+            workers.table.iter().map(|worker| matches!(worker.fate, Fate::Killed { .. })).collect::<Vec<_>>()
+        };
+        workers.kill_overdue(30_000 + MARGIN, &scoreboard);
+        assert_eq!(killed(&workers), [false, true, true]);
+        workers.kill_overdue(30_000 + MARGIN + CLEAN_UP - 1, &scoreboard);
+        assert!(!killed(&workers)[0]);
+        workers.kill_overdue(30_000 + MARGIN + CLEAN_UP, &scoreboard);
+        assert!(killed(&workers)[0]);
+        // One that is to leave at once has none.
+        let (mut workers, scoreboard) = table(&config);
+        scoreboard.slot(workers.table[0].slot).cleans_up();
+        workers.stop(Stop::Quick, 0, |_| true);
+        workers.kill_overdue(QUICK, &scoreboard);
+        assert!(killed(&workers)[0]);
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub(crate) use upload::Upload;
 use crate::http::Refusal;
 use crate::log::statsd::Statsd;
 use crate::log::{self, AccessLog};
-use crate::scoreboard::{Slot, WorkerState};
+use crate::scoreboard::Slot;
 use crate::socket::Listener;
 use crate::sys::{epoll, title};
 
@@ -764,7 +764,7 @@ impl Engine {
         }
         self.draining = true;
         self.now = Instant::now();
-        self.tally.slot().set_state(WorkerState::Stopping);
+        self.tally.slot().stops();
         title::state("stopping");
         if self.leave_to_others(!answer_queue) {
             self.acceptor.close(&self.poll);

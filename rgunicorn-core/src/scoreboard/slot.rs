@@ -82,8 +82,14 @@ pub enum WorkerState {
     Stopping = 4,
 }
 
+/// The state of one that is [stopping](WorkerState::Stopping) and serves nobody any more.
+const CLEANS_UP: u64 = 5;
+
 impl WorkerState {
     fn from_number(number: u64) -> WorkerState {
+        if number == CLEANS_UP {
+            return WorkerState::Stopping;
+        }
         [WorkerState::Booting, WorkerState::Idle, WorkerState::Busy, WorkerState::Stopping]
             .into_iter()
             .find(|state| *state as u64 == number)
@@ -133,6 +139,8 @@ pub struct SlotView {
     pub started: u64,
     /// Whether it has asked for another in its place.
     pub wants_relief: bool,
+    /// Whether it serves nobody any more, and ends what its application has begun.
+    pub cleans_up: bool,
 }
 
 /// What a worker sees of another one.
@@ -257,6 +265,7 @@ impl SlotMemory {
             in_flight: get(&self.in_flight),
             started: get(&self.started),
             wants_relief: get(&self.wants_relief) != 0,
+            cleans_up: get(&self.state) == CLEANS_UP,
         }
     }
 
@@ -357,6 +366,18 @@ impl Slot {
     pub fn set_state(&self, state: WorkerState) {
         // In one order with what is sent through the queue between workers: see `siblings`.
         self.memory().state.store(state as u64, SeqCst);
+    }
+
+    /// Says that this worker takes nothing new any more; the arbiter may not know it yet.
+    pub fn stops(&self) {
+        self.set_state(WorkerState::Stopping);
+        self.ring();
+    }
+
+    /// Says that this worker serves nobody any more, and ends what its application has begun: it is given some time for that
+    /// also where its requests have had all of `graceful_timeout`.
+    pub fn cleans_up(&self) {
+        self.memory().state.store(CLEANS_UP, SeqCst);
     }
 
     /// Says that the application was loaded: whoever waits for this generation may go.
