@@ -33,15 +33,19 @@ pub struct Cli {
     hooks: Arc<dyn Hooks>,
     python: Arc<dyn PythonConfig + Send + Sync>,
     needs_application: bool,
+    /// What becomes of the class where none was asked for.
+    unasked: Option<Unasked>,
 }
+
+type Unasked = Box<dyn Fn(Arc<dyn WorkerClass>) -> Arc<dyn WorkerClass>>;
 
 impl Cli {
     /// The command for Python applications: all built-in classes.
     #[cfg(feature = "python")]
     #[expect(clippy::new_without_default, reason = "there is nothing default about a whole server")]
     pub fn new() -> Self {
-        use rgunicorn_workers::PythonClass;
         use rgunicorn_workers::python::{PythonFiles, WsgiLoader};
+        use rgunicorn_workers::{Fitting, PythonClass};
         let loader = WsgiLoader::new();
         let mut cli = Self::for_application(Arc::new(loader.clone()));
         for class in rgunicorn_workers::python_classes(&loader) {
@@ -49,6 +53,8 @@ impl Cli {
         }
         let for_others = loader.clone();
         cli.registry.find_by(Box::new(move |name| PythonClass::named(name, &for_others)));
+        let for_unasked = loader.clone();
+        cli.unasked = Some(Box::new(move |class| Arc::new(Fitting::new(class, &for_unasked))));
         cli.hooks = Arc::new(loader);
         cli.python = Arc::new(PythonFiles);
         cli.needs_application = true;
@@ -63,6 +69,7 @@ impl Cli {
             hooks: Arc::new(NoHooks),
             python: Arc::new(NoPython),
             needs_application: false,
+            unasked: None,
         }
     }
 
@@ -132,7 +139,12 @@ impl Cli {
         if self.needs_application {
             config.application()?;
         }
-        let class = self.registry.pick(&config)?;
+        let mut class = self.registry.pick(&config)?;
+        if let Some(unasked) = &self.unasked
+            && !loaded.origins.contains_key("worker_class")
+        {
+            class = unasked(class);
+        }
         class.check(&config)?;
         if !config.request_timeout.is_zero() && !class.ends_requests() {
             let why = format!("class {} can't end a request; class coro can", class.name());

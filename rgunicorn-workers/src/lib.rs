@@ -9,6 +9,7 @@
 //! | [`Sync`] | `sync` | the only thread; one connection a request | inline |
 //! | [`Event`] | `event` | the only thread; keep-alive and pipelining | inline |
 //! | [`Threads`] | `threads`, `gthread` | whichever thread leads | in the thread that has found the request |
+//! | `Fitting` | none asked for | as in the class for WSGI, or in `asgi`: what the application needs | |
 //! | `Asgi` | `asgi`, `tornado` | an asyncio event loop | in a task of that loop |
 //! | `Greenlets` | `gevent`, `eventlet` | the library's hub | in a greenlet |
 //! | `PythonClass` | `package.Class` | what that class does | what that class does |
@@ -20,6 +21,8 @@ mod asgi;
 mod boot;
 pub mod coro;
 mod event;
+#[cfg(feature = "python")]
+mod fitting;
 #[cfg(feature = "python")]
 mod greenlets;
 mod holding;
@@ -42,6 +45,8 @@ use rgunicorn_core::worker::WorkerClass;
 pub use asgi::Asgi;
 pub use coro::Coro;
 pub use event::Event;
+#[cfg(feature = "python")]
+pub use fitting::Fitting;
 #[cfg(feature = "python")]
 pub use greenlets::Greenlets;
 #[cfg(feature = "python")]

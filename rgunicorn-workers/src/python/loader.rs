@@ -16,7 +16,7 @@ use super::environment::{Environment, EnvironmentError};
 use super::interpreter::{self, Startup};
 use super::server_hooks::{RequestHooks, ServerHooks};
 use super::wsgi::{WsgiApplication, WsgiSettings};
-use super::{error_log, failure, load, package, report};
+use super::{error_log, failure, load, package, protocol, report};
 
 /// How long an ending worker may spend in the application's exit handlers, and waiting for its threads.
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
@@ -101,6 +101,26 @@ impl WsgiLoader {
     /// # Errors
     /// [`BootError::Load`] when it can't be had, [`BootError::Boot`] for anything else.
     pub(crate) fn load_object(&self, config: &Config) -> Result<Py<PyAny>, BootError> {
+        let application = self.find(config)?;
+        if let Some(hooks) = self.hooks() {
+            hooks.loaded(&application);
+        }
+        if self.hooks().is_none() && config.accesslog.is_some() {
+            Python::attach(package::warn_of_access_filters);
+        }
+        Ok(application)
+    }
+
+    /// Gives it back to be loaded by the class that is to serve it.
+    pub(crate) fn keep_object(&self, application: Py<PyAny>) {
+        *self.preloaded() = Some(application);
+    }
+
+    /// The object, before anybody is told of it.
+    ///
+    /// # Errors
+    /// As for [`load_object`](Self::load_object).
+    pub(crate) fn find(&self, config: &Config) -> Result<Py<PyAny>, BootError> {
         let preloaded = self.preloaded().take();
         self.start(config)?;
         // Before the import, which may be what hangs.
@@ -110,26 +130,17 @@ impl WsgiLoader {
                 .and_then(|()| report::install(py, descriptor))
                 .map_err(|error| BootError::Boot(failure::report(py, &error)))
         })?;
-        let application = match preloaded {
-            Some(application) => application,
-            None => {
-                if config.spew {
-                    self.spew()?;
-                }
-                let import = || self.import(config);
-                match config.reload {
-                    true => reload::load_watched(config, import)?,
-                    false => import()?,
-                }
-            }
-        };
-        if let Some(hooks) = self.hooks() {
-            hooks.loaded(&application);
+        if let Some(application) = preloaded {
+            return Ok(application);
         }
-        if self.hooks().is_none() && config.accesslog.is_some() {
-            Python::attach(package::warn_of_access_filters);
+        if config.spew {
+            self.spew()?;
         }
-        Ok(application)
+        let import = || self.import(config);
+        match config.reload {
+            true => reload::load_watched(config, import),
+            false => import(),
+        }
     }
 }
 
@@ -141,6 +152,7 @@ impl WsgiLoader {
     pub(crate) fn load_wsgi(&self, context: &WorkerContext) -> Result<WsgiApplication, BootError> {
         let application = self.load_object(&context.config)?;
         Python::attach(|py| {
+            protocol::refuse_asgi(application.bind(py), &context.config.worker_class)?;
             WsgiApplication::new(py, application, WsgiSettings::from(&*context.config))
                 .and_then(|application| Ok(application.with_hooks(self.request_hooks(py)?)))
                 .map(|application| application.with_spew(self.shared.spew.get().cloned()))

@@ -6,6 +6,7 @@
 //! | [`interpreter`] | starts CPython in this process, carries it through forks, ends it |
 //! | [`loader`] | finds and imports the application; a `Loader` and the arbiter's `Hooks` |
 //! | [`load`] | `module:attribute` and what else `APP_MODULE` may be |
+//! | `protocol` | which protocol that speaks |
 //! | [`wsgi`] | calls a WSGI application (PEP 3333) for each request |
 //! | `greenlets` | answers requests in greenlets of gevent or eventlet |
 //! | `hosted` | runs worker classes that are written in Python |
@@ -27,7 +28,7 @@ pub mod coroutines;
 pub(crate) mod debugging;
 pub mod environment;
 mod error_log;
-mod failure;
+pub(crate) mod failure;
 pub(crate) mod greenlets;
 pub(crate) mod hosted;
 pub mod interpreter;
@@ -35,6 +36,7 @@ mod load;
 pub mod loader;
 pub(crate) mod logger;
 pub(crate) mod package;
+pub(crate) mod protocol;
 mod report;
 pub(crate) mod server_hooks;
 pub(crate) mod turns;
