@@ -9,7 +9,7 @@ use rgunicorn_core::worker::{BootError, Exit, Worker, WorkerClass, WorkerContext
 
 use crate::boot;
 use crate::python::WsgiLoader;
-use crate::python::asgi::{self, AsgiApplication, Kind};
+use crate::python::asgi::{self, AsgiApplication, EventLoop, Kind};
 use crate::python::turns::Serving;
 
 /// The classes behind `-k asgi` and `-k tornado`, whose loop is asyncio's as well.
@@ -72,12 +72,18 @@ impl WorkerClass for Asgi {
                 self.name()
             );
         }
+        self.loader.start(&context.config)?;
+        let event_loop = EventLoop::make(&context.config)?;
         let application = self.loader.load_object(&context.config)?;
         let access = boot::access_log(&context)?;
-        let mut application =
-            AsgiApplication::boot(&application, self.kind, &context.config, context.slot.clone(), |py| {
-                self.loader.request_hooks(py)
-            })?;
+        let mut application = AsgiApplication::boot(
+            event_loop,
+            &application,
+            self.kind,
+            &context.config,
+            context.slot.clone(),
+            |py| self.loader.request_hooks(py),
+        )?;
         if let Some(access) = &access {
             application.want_variables(access.variables());
         }

@@ -171,6 +171,11 @@ impl Turns {
         self.worker().tenure.exit()
     }
 
+    /// The worker serves nobody any more.
+    pub(super) fn cleans_up(&self) {
+        self.slot.cleans_up();
+    }
+
     /// The heartbeat.
     pub(super) fn beat(&self) {
         self.slot.notify();

@@ -11,7 +11,34 @@ use super::server::Server;
 use crate::python::server_hooks::RequestHooks;
 use crate::python::turns::Serving;
 use crate::python::wsgi::{WsgiApplication, WsgiSettings};
-use crate::python::{failure, load};
+use crate::python::{failure, load, protocol};
+
+/// An event loop that doesn't run yet.
+#[derive(Debug)]
+pub(crate) struct EventLoop {
+    /// `serve.py`.
+    module: Py<PyModule>,
+    runner: Py<PyAny>,
+}
+
+impl EventLoop {
+    /// Makes it the thread's own, before the application is imported: what is made of asyncio's meanwhile is this loop's.
+    ///
+    /// # Errors
+    /// [`BootError::Boot`] when it can't be had.
+    pub(crate) fn make(config: &Config) -> Result<Self, BootError> {
+        Python::attach(|py| {
+            let make = || {
+                let module = load::helper(py, include_str!("serve.py"), "rgunicorn_asgi")?;
+                module.add_function(wrap_pyfunction!(info, &module)?)?;
+                module.add_function(wrap_pyfunction!(error, &module)?)?;
+                let runner = module.call_method1("make_runner", (&config.asgi_loop,))?.unbind();
+                Ok(EventLoop { module: module.unbind(), runner })
+            };
+            make().map_err(|error: PyErr| BootError::Boot(failure::problem(py, &error)))
+        })
+    }
+}
 
 /// An application that has been started up, with its event loop.
 #[derive(Debug)]
@@ -62,11 +89,12 @@ pub(crate) fn prepare(kind: Kind) -> Result<(), BootError> {
 const BEAT: f64 = 1.0;
 
 impl AsgiApplication {
-    /// Makes the event loop, and runs the application's start-up in it.
+    /// Runs the application's start-up in the event loop.
     ///
     /// # Errors
-    /// [`BootError::Boot`] when a loop can't be had, [`BootError::Load`] when the application says that it can't start.
+    /// [`BootError::Boot`] when the application says that it can't start.
     pub(crate) fn boot(
+        event_loop: EventLoop,
         application: &Py<PyAny>,
         kind: Kind,
         config: &Config,
@@ -75,10 +103,9 @@ impl AsgiApplication {
     ) -> Result<Self, BootError> {
         Python::attach(|py| {
             let boot = |error: PyErr| BootError::Boot(failure::problem(py, &error));
-            let module = load::helper(py, include_str!("serve.py"), "rgunicorn_asgi").map_err(boot)?;
-            module.add_function(wrap_pyfunction!(debug, &module).map_err(boot)?).map_err(boot)?;
-            module.add_function(wrap_pyfunction!(error, &module).map_err(boot)?).map_err(boot)?;
-            let runner = module.call_method1("make_runner", (&config.asgi_loop,)).map_err(boot)?;
+            let module = event_loop.module.into_bound(py);
+            let runner =
+                module.call_method1("settle", (event_loop.runner, &config.asgi_loop)).map_err(boot)?;
             let (adapter, lifespan) = match kind {
                 Kind::Asgi => (module.clone(), config.asgi_lifespan.as_str()),
                 Kind::Tornado => {
@@ -101,6 +128,7 @@ impl AsgiApplication {
             };
             let adapted = adapted.map_err(boot)?;
             if adapted.is_none() {
+                protocol::refuse_asgi(application.bind(py), &config.worker_class)?;
                 let settings = WsgiSettings::from(config);
                 let made = WsgiApplication::new(py, application.clone_ref(py), settings);
                 wsgi = Some(made.map_err(boot)?.with_hooks(hooks.clone()));
@@ -164,10 +192,10 @@ impl AsgiApplication {
     }
 }
 
-/// Writes to the error log, at level debug.
+/// Writes to the error log, at level info.
 #[pyfunction]
-fn debug(text: &str) {
-    tracing::debug!("{text}");
+fn info(text: &str) {
+    tracing::info!("{text}");
 }
 
 /// Writes to the error log.

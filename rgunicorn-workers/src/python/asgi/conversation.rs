@@ -15,6 +15,7 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyTuple;
 
 use super::message::type_name;
+use super::shared::Shared;
 
 /// The coroutine of a conversation.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ impl Driver {
 
 /// Something that a task runs.
 pub(super) trait Conversation: Sized {
+    fn shared(&self) -> &Shared;
+
     fn driver(&self) -> MutexGuard<'_, Driver>;
 
     /// Calls the application.
@@ -194,6 +197,11 @@ where
     }
 }
 
+/// What the coroutine is called where tasks are listed, by debuggers and by tracing libraries: as the application is.
+pub(super) fn qualified_name<C: Conversation>(conversation: &C) -> &str {
+    conversation.shared().name()
+}
+
 /// The methods that Python knows a conversation by: a coroutine's, and its own.
 macro_rules! coroutine_methods {
     ($conversation:ident { $($own:tt)* }) => {
@@ -235,6 +243,17 @@ macro_rules! coroutine_methods {
             #[getter]
             fn cr_await<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
                 conversation::attribute(slf, "cr_await")
+            }
+
+            #[getter(__qualname__)]
+            fn qualified_name(&self) -> &str {
+                conversation::qualified_name(self)
+            }
+
+            #[getter(__name__)]
+            fn name(&self) -> &str {
+                let name = conversation::qualified_name(self);
+                name.rsplit_once('.').map_or(name, |(_, last)| last)
             }
 
             #[getter]

@@ -11,6 +11,7 @@ mod response;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -25,8 +26,8 @@ use super::shared::{Shared, Talk, is_cancelled};
 use crate::python::failure;
 use crate::python::server_hooks::Asked;
 use body::disconnect;
-pub(super) use response::refused;
 use response::{Said, unexpected};
+pub(super) use response::{begin, refused};
 
 /// How much of a response may wait in memory before `send` waits for the client.
 pub(super) const HIGH_WATER: usize = 64 * 1024;
@@ -47,6 +48,9 @@ struct State {
     task: Option<Py<PyAny>>,
     body: Option<Body>,
     stage: Stage,
+    /// The application has given all of its response, whether or not there was somebody to take it: what it does now is
+    /// work of its own.
+    given: bool,
     /// Whether the response ends with `http.response.trailers`.
     trailers: bool,
     /// The client has ended its side, or is gone.
@@ -97,6 +101,7 @@ impl Cycle {
                 task: None,
                 body: Some(body),
                 stage: Stage::Open,
+                given: false,
                 trailers: false,
                 left: false,
                 asked,
@@ -146,10 +151,17 @@ impl Cycle {
         this.shared.settle(py, senders, || Ok(py.None().into_bound(py)));
     }
 
-    /// Cancels the task of an application whose client is gone, if its response isn't complete.
+    /// The task, if it has not ended.
+    pub(super) fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))
+    }
+
+    /// Cancels the task of an application whose client is gone, if it still has a response to give.
     pub(super) fn cancel(&self, py: Python<'_>) {
-        let task = lock(&self.state).task.as_ref().map(|task| task.clone_ref(py));
-        if let Some(task) = task
+        if lock(&self.state).given {
+            return;
+        }
+        if let Some(task) = self.task(py)
             && let Err(error) = task.call_method0(py, "cancel")
         {
             tracing::error!("cannot cancel a task\n{}", failure::report(py, &error));
@@ -234,6 +246,10 @@ impl Cycle {
 }
 
 impl Conversation for Cycle {
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     fn driver(&self) -> MutexGuard<'_, Driver> {
         lock(&self.driver)
     }
@@ -263,18 +279,20 @@ impl Conversation for Cycle {
     fn ended(slf: &Bound<'_, Self>, outcome: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (stage, left) = {
+        // One that sends to a client that is gone is told so by an OSError.
+        let late = matches!(&outcome, Err(error) if error.is_instance_of::<PyOSError>(py));
+        let (stage, left, owes) = {
             let mut state = lock(&this.state);
             state.task = None;
             state.scope = None;
-            (state.stage, state.left)
+            (state.stage, state.left, late || !state.given)
         };
         this.shared.forget(this.ticket);
         let (problem, result) = this.judge(py, outcome, stage, left);
         match (stage, problem) {
             (Stage::Ended, None) => {}
             (Stage::Ended, Some(report)) => {
-                if result.is_ok() && !left {
+                if result.is_ok() && !(left && owes) {
                     tracing::error!("Exception in the application after its response\n{report}");
                 }
             }
@@ -332,10 +350,17 @@ coroutine_methods! { Cycle {
             (state.stage, state.left)
         };
         if stage == Stage::Ended {
+            if !left {
+                return Err(unexpected(stage, message.kind()?));
+            }
             // What is sent to a client that is gone is nobody's mistake.
-            return if left { Ok(this.shared.done(py)) } else { Err(unexpected(stage, message.kind()?)) };
+            this.note_unsent(py, &message)?;
+            return Ok(this.shared.done(py));
         }
-        let Some(mut exchange) = this.take() else { return Ok(this.shared.done(py)) };
+        let Some(mut exchange) = this.take() else {
+            this.note_unsent(py, &message)?;
+            return Ok(this.shared.done(py));
+        };
         match this.say(py, &mut exchange, &message, stage) {
             Err(error) => {
                 this.put_back(py, exchange);
@@ -346,6 +371,7 @@ coroutine_methods! { Cycle {
                 Ok(this.shared.done(py))
             }
             Ok(Said::End) => {
+                lock(&this.state).given = true;
                 exchange.conclude();
                 this.finish(py, exchange);
                 Ok(this.shared.done(py))

@@ -81,7 +81,8 @@ impl ScopeBuilder {
         ] {
             template.set_item(PyString::intern(py, key), py.None())?;
         }
-        template.set_item(intern!(py, "root_path"), &config.root_path)?;
+        let root_path = root_path(&config.root_path);
+        template.set_item(intern!(py, "root_path"), &root_path)?;
         Ok(ScopeBuilder {
             template: template.unbind(),
             asgi: asgi.unbind(),
@@ -92,7 +93,7 @@ impl ScopeBuilder {
             ])?,
             websocket_extensions: extensions(&["websocket.http.response"])?,
             state,
-            root_path: config.root_path.clone(),
+            root_path,
             trusted: config.forwarded_allow_ips.clone(),
             header_names: Mutex::default(),
             servers: Mutex::default(),
@@ -224,6 +225,10 @@ impl ScopeBuilder {
     /// The last of the hops that isn't a trusted proxy; the first if all are.
     fn forwarded<'a>(&self, hops: &'a str) -> (&'a str, u16) {
         let first = host_and_port(hops.split(',').next().unwrap_or_default().trim());
+        if self.trusted.allows_everybody() {
+            // Proxies may go by other names than addresses.
+            return first;
+        }
         hops.rsplit(',')
             .map(|hop| host_and_port(hop.trim()))
             .find(|(host, _)| !host.parse::<IpAddr>().is_ok_and(|ip| self.trusted.allows(Some(ip))))
@@ -265,6 +270,14 @@ impl ScopeBuilder {
     }
 }
 
+/// The root path as scopes have it, and as `SCRIPT_NAME` is: with a slash before it and none behind, or empty.
+fn root_path(setting: &str) -> String {
+    match setting.trim_matches('/') {
+        "" => String::new(),
+        path => format!("/{path}"),
+    }
+}
+
 fn http_version(py: Python<'_>, version: Version) -> Bound<'_, PyString> {
     match version {
         Version::HTTP_11 => intern!(py, "1.1").clone(),
@@ -300,7 +313,11 @@ fn decoded<'py>(py: Python<'py>, path: &[u8]) -> PyResult<Bound<'py, PyString>> 
 /// `1.2.3.4`, `1.2.3.4:80`, `[::1]:80`, `::1`: a port where there is one, else 0.
 fn host_and_port(hop: &str) -> (&str, u16) {
     if let Some((host, rest)) = hop.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
-        return (host, rest.strip_prefix(':').and_then(|port| port.parse().ok()).unwrap_or(0));
+        return match (rest, rest.strip_prefix(':')) {
+            ("", _) => (host, 0),
+            (_, Some(port)) => (host, port.parse().unwrap_or(0)),
+            _ => (hop, 0),
+        };
     }
     match hop.split_once(':') {
         Some((host, port)) if !port.contains(':') => match port.parse() {
@@ -316,12 +333,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn root_paths_are_as_script_names() {
+        for (setting, path) in [
+            ("", ""),
+            ("/", ""),
+            ("//", ""),
+            ("/app", "/app"),
+            ("/app/", "/app"),
+            ("app", "/app"),
+            ("/a/b//", "/a/b"),
+        ] {
+            assert_eq!(root_path(setting), path, "{setting}");
+        }
+    }
+
+    #[test]
     fn hops_have_a_port_or_none() {
         for (hop, host, port) in [
             ("1.2.3.4", "1.2.3.4", 0),
             ("1.2.3.4:80", "1.2.3.4", 80),
             ("[::1]:80", "::1", 80),
             ("[::1]", "::1", 0),
+            ("[::1]:x", "::1", 0),
+            ("[::1]x", "[::1]x", 0),
             ("::1", "::1", 0),
             ("unknown", "unknown", 0),
             ("host:name", "host:name", 0),

@@ -1,6 +1,6 @@
 """The life of an ASGI worker's event loop, and the lifespan protocol. Executed by boot.rs, which adds what it doesn't import.
 
-`debug(text)` and `error(text)` write to the error log.
+`info(text)` and `error(text)` write to the error log.
 """
 
 import asyncio
@@ -8,6 +8,10 @@ import functools
 import inspect
 import sys
 import traceback
+
+
+# How long requests may take to end once they were cancelled, in seconds.
+CLEAN_UP = 1
 
 
 class Problem(Exception):
@@ -38,7 +42,16 @@ def make_runner(choice):
         else:
             factory = uvloop.new_event_loop
     runner = asyncio.Runner(loop_factory=factory)
-    runner.get_loop()
+    # What an application makes while it is imported belongs to the loop that will run.
+    asyncio.set_event_loop(runner.get_loop())
+    return runner
+
+
+def settle(runner, choice):
+    """The event loop again, whatever the application has done to it while it was imported."""
+    if runner.get_loop().is_closed():
+        return make_runner(choice)
+    asyncio.set_event_loop(runner.get_loop())
     return runner
 
 
@@ -116,6 +129,7 @@ class Lifespan:
         self.stopped = None
         self.task = None
         self.failure = None
+        self.known = False
         self.supported = mode != "off"
 
     async def start(self):
@@ -130,7 +144,7 @@ class Lifespan:
     async def run(self):
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
-            await self.application(scope, self.messages.get, self.send)
+            await self.application(scope, self.receive, self.send)
         except BaseException as exception:
             self.ended(exception)
             if isinstance(exception, asyncio.CancelledError):
@@ -145,13 +159,20 @@ class Lifespan:
             if self.mode == "on" or isinstance(exception, SystemExit):
                 what = shown(exception) if exception is not None else "the application returned"
                 self.failure = f"the application's start-up (lifespan) failed: {what}"
+            elif exception is not None and self.known:
+                error(f"The application's start-up (lifespan) failed; it is served all the same (asgi_lifespan = auto)\n{shown(exception)}")
             else:
-                debug("The application doesn't know the lifespan protocol" + (f": {exception!r}" if exception else ""))
+                info("The application doesn't know the lifespan protocol" + (f": {exception!r}" if exception else ""))
             self.started.set_result(None)
         elif exception is not None and not isinstance(exception, asyncio.CancelledError) and self.failure is None:
             error(f"The application's lifespan failed\n{shown(exception)}")
         if not self.stopped.done():
             self.stopped.set_result(None)
+
+    async def receive(self):
+        # Who asks for the start-up message has seen what kind of scope it was.
+        self.known = True
+        return await self.messages.get()
 
     async def send(self, message):
         kind = message["type"]
@@ -200,9 +221,18 @@ async def serving(server):
     loop.call_soon(server.turn)
     try:
         await stopped
+        await cancelled(server.unfinished())
     finally:
         loop.remove_reader(descriptor)
         heart.cancel()
+
+
+async def cancelled(tasks):
+    """Ends what has had its time, and lets it clean up while what it uses is still there."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CLEAN_UP)
 
 
 async def wait(future):

@@ -92,6 +92,7 @@ impl Server {
                 let response = exchange.response();
                 // A status and headers of our own making are valid.
                 let _ = response.start(b"426 Upgrade Required");
+                let _ = response.header(b"Upgrade", b"websocket");
                 let _ = response.header(b"Sec-WebSocket-Version", b"13");
                 let _ = response.send(b"");
                 exchange.conclude();
@@ -290,6 +291,13 @@ impl Server {
     #[getter]
     fn beat_interval(&self) -> f64 {
         self.shared.turns.beat_interval()
+    }
+
+    /// Serves no more: the tasks that have not ended.
+    fn unfinished(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.shared.turns.cleans_up();
+        let waiting: Vec<Talk> = lock(&self.shared.waiting).values().map(|talk| talk.clone_ref(py)).collect();
+        waiting.iter().filter_map(|talk| talk.task(py)).collect()
     }
 
     /// A conversation's time has come: to be cancelled without its client, or to ask whether that is there.

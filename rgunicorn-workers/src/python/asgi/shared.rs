@@ -25,6 +25,8 @@ use crate::python::turns::{Serving, Turns};
 pub(super) struct Shared {
     pub(super) turns: Turns,
     application: Py<PyAny>,
+    /// What it is called.
+    name: String,
     pub(super) scopes: ScopeBuilder,
     /// Those around each request; none for most servers.
     pub(super) hooks: Option<RequestHooks>,
@@ -79,6 +81,7 @@ impl Shared {
         Ok(Shared {
             scopes: ScopeBuilder::new(py, serving.tenure.config(), state)?,
             turns: Turns::new(serving),
+            name: name_of(application.bind(py)),
             application,
             hooks,
             status_lines: status_lines(py)?,
@@ -93,6 +96,10 @@ impl Shared {
 
     pub(super) fn application(&self) -> &Py<PyAny> {
         &self.application
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn done<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
@@ -244,6 +251,14 @@ pub(super) enum Talk {
 }
 
 impl Talk {
+    /// Its task, if that has not ended.
+    pub(super) fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self {
+            Talk::Http(cycle) => cycle.get().task(py),
+            Talk::WebSocket(socket) => socket.get().task(py),
+        }
+    }
+
     pub(super) fn clone_ref(&self, py: Python<'_>) -> Talk {
         match self {
             Talk::Http(cycle) => Talk::Http(cycle.clone_ref(py)),
@@ -266,6 +281,16 @@ pub(super) fn still_waits(py: Python<'_>, future: &Py<PyAny>) -> bool {
 /// Something went wrong that is nobody's request.
 pub(super) fn complain(py: Python<'_>, error: &PyErr) {
     tracing::error!("Error in the event loop\n{}", failure::report(py, error));
+}
+
+/// What an application is called: a function as it is, an object by its type.
+fn name_of(application: &Bound<'_, PyAny>) -> String {
+    let py = application.py();
+    let name = |object: &Bound<'_, PyAny>| object.getattr(intern!(py, "__qualname__"))?.extract::<String>();
+    let named = name(application);
+    named
+        .or_else(|_| name(application.get_type().as_any()).map(|name| format!("{name}.__call__")))
+        .unwrap_or_default()
 }
 
 fn status_lines(py: Python<'_>) -> PyResult<Vec<Option<Box<[u8]>>>> {

@@ -163,6 +163,11 @@ impl WebSocket {
         }
     }
 
+    /// The task, if it has not ended.
+    pub(super) fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))
+    }
+
     /// Something has happened to the parked connection.
     pub(super) fn notice(slf: &Bound<'_, Self>, mut exchange: Exchange, occasion: Occasion) {
         let py = slf.py();
@@ -300,6 +305,10 @@ impl WebSocket {
 }
 
 impl Conversation for WebSocket {
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     fn driver(&self) -> MutexGuard<'_, Driver> {
         lock(&self.driver)
     }

@@ -18,7 +18,9 @@ impl Cycle {
     pub(super) fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (body, gone) = {
             let mut state = lock(&self.state);
-            (state.body.take(), state.stage == Stage::Ended || state.left)
+            let body = state.body.take();
+            // After a whole response there is nothing more to be received, what the client has sent of its request included.
+            (body.filter(|_| !state.given), state.given || state.stage == Stage::Ended || state.left)
         };
         let Some(mut body) = body else {
             return if gone { disconnect(py).map(Some) } else { Ok(None) };

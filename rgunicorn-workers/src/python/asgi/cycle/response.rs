@@ -10,6 +10,7 @@ use rgunicorn_core::http::Informational;
 
 use super::super::lock;
 use super::super::message::{Message, for_each_header};
+use super::super::shared::Shared;
 use super::{Cycle, Stage};
 
 /// From this size on, a piece of a body is kept instead of copied.
@@ -68,13 +69,28 @@ impl Cycle {
         }
     }
 
+    /// Takes note of a message that nobody is there for any more.
+    pub(super) fn note_unsent(&self, py: Python<'_>, message: &Message<'_, '_>) -> PyResult<()> {
+        let flag = |name| message.flag(name);
+        let kind = message.kind()?;
+        let trailers = match kind {
+            "http.response.start" => flag(intern!(py, "trailers"))?,
+            _ => lock(&self.state).trailers,
+        };
+        let given = match kind {
+            "http.response.body" => !trailers && !flag(intern!(py, "more_body"))?,
+            "http.response.pathsend" | "http.response.trailers" => true,
+            _ => false,
+        };
+        let mut state = lock(&self.state);
+        state.trailers = trailers;
+        state.given |= given;
+        Ok(())
+    }
+
     fn begin(&self, py: Python<'_>, response: &mut Response, message: &Message<'_, '_>) -> PyResult<Said> {
-        let status = message.need(intern!(py, "status"))?.extract::<u16>()?;
-        response.start(&self.shared.status_line(status)?).map_err(refused)?;
-        if let Some(headers) = message.get(intern!(py, "headers"))? {
-            for_each_header(&headers, |name, value| response.header(name, value).map_err(refused))?;
-        }
         let trailers = message.flag(intern!(py, "trailers"))?;
+        begin(py, &self.shared, response, message)?;
         let mut state = lock(&self.state);
         state.stage = Stage::Started;
         state.trailers = trailers;
@@ -106,6 +122,26 @@ impl Cycle {
             }
         }
     }
+}
+
+/// Starts a response as a message says; one that is refused leaves nothing behind.
+pub(in super::super) fn begin(
+    py: Python<'_>,
+    shared: &Shared,
+    response: &mut Response,
+    message: &Message<'_, '_>,
+) -> PyResult<()> {
+    let mut start = || {
+        let status = message.need(intern!(py, "status"))?.extract::<u16>()?;
+        response.start(&shared.status_line(status)?).map_err(refused)?;
+        match message.get(intern!(py, "headers"))? {
+            Some(headers) => for_each_header(&headers, |name, value| {
+                response.header_over_ours(name, value).map_err(refused)
+            }),
+            None => Ok(()),
+        }
+    };
+    start().inspect_err(|_| response.take_back())
 }
 
 fn inform(status: &[u8], headers: Option<Bound<'_, PyAny>>, response: &mut Response) -> PyResult<Said> {

@@ -8,7 +8,7 @@ use rgunicorn_core::app::Response;
 use rgunicorn_core::engine::Exchange;
 use rgunicorn_core::websocket::code;
 
-use super::super::cycle::refused;
+use super::super::cycle::{begin, refused};
 use super::super::lock;
 use super::super::message::{Message, for_each_header};
 use super::super::shared::Talk;
@@ -31,7 +31,7 @@ impl WebSocket {
                 denied.map_err(refused).map(|()| Stage::Closed)
             }
             Ok("websocket.http.response.start") => {
-                this.reject(py, exchange.response(), message).map(|()| Stage::Rejecting)
+                begin(py, &this.shared, exchange.response(), message).map(|()| Stage::Rejecting)
             }
             Ok(kind) => Err(PyRuntimeError::new_err(format!(
                 "unexpected message {kind:?}: 'websocket.accept', 'websocket.close' or \
@@ -40,7 +40,10 @@ impl WebSocket {
             Err(error) => Err(error),
         };
         match answered {
-            Err(error) => Err((error, exchange)),
+            Err(error) => {
+                exchange.response().take_back();
+                Err((error, exchange))
+            }
             Ok(Stage::Closed) => {
                 lock(&this.state).end(code::ABNORMAL, "");
                 exchange.conclude();
@@ -83,15 +86,6 @@ impl WebSocket {
             for_each_header(&headers, header)?;
         }
         response.push(b"").map_err(refused)
-    }
-
-    fn reject(&self, py: Python<'_>, response: &mut Response, message: &Message<'_, '_>) -> PyResult<()> {
-        let status = message.need(intern!(py, "status"))?.extract::<u16>()?;
-        response.start(&self.shared.status_line(status)?).map_err(refused)?;
-        if let Some(headers) = message.get(intern!(py, "headers"))? {
-            for_each_header(&headers, |name, value| response.header(name, value).map_err(refused))?;
-        }
-        Ok(())
     }
 
     /// A piece of the body of an ordinary response.
