@@ -68,6 +68,12 @@ pub trait Hooks: Send + Sync {
         Ok(())
     }
 
+    /// The arbiter has its signals from now on, whatever code has run in it until then.
+    fn take_signals(&self) {}
+
+    /// A signal has come to the arbiter that code in the host language has set a handler for, too.
+    fn heed_signals(&self) {}
+
     /// The arbiter listens.
     ///
     /// # Errors

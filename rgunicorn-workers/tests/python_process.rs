@@ -86,7 +86,7 @@ fn child_shows_itself() {
     run("import sys, threading, signal, site\n\
          print('executable', sys.executable)\nprint('prefix', sys.prefix)\nprint('argv', sys.argv)\n\
          print('main', threading.current_thread() is threading.main_thread())\n\
-         print('path', sys.path[0])\nprint('sigint', signal.getsignal(signal.SIGINT))\n\
+         print('path', sys.path[0])\nprint('sigint', signal.getsignal(signal.SIGINT) is signal.default_int_handler)\n\
          print('packages', [p for p in sys.path if p.startswith(sys.prefix) and p.endswith('site-packages')])\n\
          print('utf8', sys.flags.utf8_mode, 'dontwrite', sys.flags.dont_write_bytecode)\n\
          sys.stdout.flush()");
@@ -105,7 +105,7 @@ fn the_active_virtual_environment_is_the_interpreters_own() {
     has("argv ['gunicorn', '-X', 'utf8', 'run:app']".into());
     has("main True".into());
     has(format!("path {}\n", std::env::temp_dir().display()));
-    has("sigint None".into());
+    has("sigint True".into());
     has(format!("packages ['{}/lib/python", venv.display()));
     has("utf8 1 dontwrite 1".into());
     fs::remove_dir_all(venv).unwrap();

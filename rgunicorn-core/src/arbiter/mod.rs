@@ -207,6 +207,9 @@ impl Master {
             for signal in self.signals.drain() {
                 self.handle(signal);
             }
+            if signals::were_called() {
+                self.hooks.heed_signals();
+            }
             self.attend();
         }
     }

@@ -23,7 +23,7 @@ use crate::siblings::Queue;
 use crate::socket::{BindError, Listener};
 use crate::sys::environment::{self, Overlay};
 use crate::sys::processes::OutOfMemory;
-use crate::sys::signals::{Signal, SignalPipe};
+use crate::sys::signals::{self, Signal, SignalPipe};
 use crate::sys::title;
 use crate::sys::{forks, limits};
 use crate::worker::{BootError, Lifeline, WorkerClass};
@@ -147,6 +147,8 @@ impl Master {
         self.pidfile = self.pidfile_path(&config).as_deref().map(Pidfile::create).transpose()?;
         self.preload(&config, &*class).map_err(StartError::Preload)?;
         self.hooks.on_starting()?;
+        signals::take_back_all(false)?;
+        self.hooks.take_signals();
         let inherited = std::mem::take(&mut self.inheritance.listeners);
         self.current.listeners = Listener::bind_over(&config, inherited)?.into_iter().map(Rc::new).collect();
         self.scoreboard.set_generation(self.current.number, self.current.stuck_after());

@@ -4,18 +4,24 @@
 //! signal means is decided there, in ordinary code. One process has one pipe. [`fork`](super::fork::fork) blocks all
 //! signals until the new process has a pipe of its own, so that no signal is lost and none crosses over. A process
 //! that an application forks (`multiprocessing`) inherits the handlers but not the pipe's ownership: there a signal has
-//! its default effect, as that process would expect.
+//! its default effect, as that process would expect. Handlers that an application sets don't replace ours, but are called
+//! after them: see [`take_back`].
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, sigaction, sigprocmask};
 
+mod others;
+
 pub use nix::sys::signal::Signal;
+pub use others::{are_kept, let_go, take_back, take_back_all, were_called};
+
+use others::Next;
 
 /// Where the handler writes; -1 for nowhere.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
@@ -33,11 +39,9 @@ static ABORT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 static RELAY: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 /// Bits of the signals that are told; SIGABRT among them doesn't end the process by itself.
 static RELAYED: AtomicU64 = AtomicU64::new(0);
-/// The handler that SIGABRT had before ours: `SIG_DFL`, `SIG_IGN` or a function.
-static ABORT_AFTER: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
 
 /// Every signal that arbiter or worker care for.
-const OURS: [Signal; 11] = [
+pub const OURS: [Signal; 11] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -81,13 +85,14 @@ impl SignalPipe {
         SEEN.store(0, Ordering::Relaxed);
         OWNER.store(nix::unistd::getpid().as_raw(), Ordering::Relaxed);
         PIPE.store(write.as_raw_fd(), Ordering::SeqCst);
+        others::forget();
         for signal in OURS {
-            let handler = if handled.contains(&signal) || ignored.contains(&signal) {
-                SigHandler::Handler(forward)
+            if handled.contains(&signal) || ignored.contains(&signal) {
+                set(signal, SigHandler::SigAction(forward), SaFlags::SA_RESTART)?;
+                others::keep(signal);
             } else {
-                SigHandler::SigDfl
-            };
-            set(signal, handler)?;
+                set(signal, SigHandler::SigDfl, SaFlags::SA_RESTART)?;
+            }
         }
         sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&SigSet::from_iter(OURS)), None)?;
         Ok(SignalPipe { read, write })
@@ -168,7 +173,9 @@ impl Bell {
 /// # Errors
 /// None that can happen on Linux.
 pub fn catch_abort() -> io::Result<()> {
-    install_abort().map(drop)
+    install_abort()?;
+    others::keep(Signal::SIGABRT);
+    Ok(())
 }
 
 /// As [`catch_abort`], for a process that has a handler of its own for SIGABRT by now: that is called afterwards.
@@ -176,13 +183,8 @@ pub fn catch_abort() -> io::Result<()> {
 /// # Errors
 /// None that can happen on Linux.
 pub fn chain_abort() -> io::Result<()> {
-    let before = match install_abort()?.handler() {
-        SigHandler::SigDfl | SigHandler::SigAction(_) => libc::SIG_DFL,
-        SigHandler::SigIgn => libc::SIG_IGN,
-        SigHandler::Handler(handler) => handler as libc::sighandler_t,
-    };
-    ABORT_AFTER.store(before, Ordering::SeqCst);
-    Ok(())
+    others::keep(Signal::SIGABRT);
+    take_back(Signal::SIGABRT as i32, true)
 }
 
 /// Has a signal that would end this process do nothing, unless the process has a handler of its own for it.
@@ -202,13 +204,13 @@ pub fn spare(signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers what was there before.
-fn install_abort() -> io::Result<SigAction> {
+fn install_abort() -> io::Result<()> {
     // Without SA_ONSTACK: the action raises a signal of its own, whose handler then has the alternative stack to itself.
     // Both frames may not fit into one: the standard library's is 8 KiB, and a frame takes 3.4 KiB with AVX-512.
     let action = SigAction::new(SigHandler::SigAction(abort), SaFlags::SA_SIGINFO, SigSet::all());
     // SAFETY: `abort` calls what `set_abort_action` was promised to be async-signal-safe, and `_exit`.
-    Ok(unsafe { sigaction(Signal::SIGABRT, &action) }?)
+    unsafe { sigaction(Signal::SIGABRT, &action) }?;
+    Ok(())
 }
 
 /// Has `action` called before SIGABRT, sent by another process, ends this one: the place to say where it hangs.
@@ -227,6 +229,16 @@ pub unsafe fn set_abort_action(action: fn()) {
 pub unsafe fn set_relay(signals: &[i32], action: fn(libc::c_int)) {
     RELAY.store(action as *mut (), Ordering::SeqCst);
     RELAYED.store(signals.iter().fold(0, |bits, number| bits | bit(*number)), Ordering::SeqCst);
+}
+
+/// Has this process heed a signal as if it had come: for handlers of a host language that stand for ours. In a process that
+/// an application forked the signal has its default effect.
+pub fn deliver(signal: Signal) {
+    if is_owner() {
+        note(signal as libc::c_int);
+    } else {
+        take_effect(signal as libc::c_int);
+    }
 }
 
 /// Async-signal-safe. Whether anybody was told.
@@ -323,62 +335,80 @@ fn bit(number: i32) -> u64 {
     1_u64.checked_shl(number as u32).unwrap_or(0)
 }
 
-fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
+fn set(signal: Signal, handler: SigHandler, flags: SaFlags) -> io::Result<()> {
     // SA_ONSTACK: the interrupted stack may be a coroutine's, and small.
-    let action = SigAction::new(handler, SaFlags::SA_RESTART | SaFlags::SA_ONSTACK, SigSet::all());
+    let action = SigAction::new(handler, flags | SaFlags::SA_ONSTACK, SigSet::all());
     // SAFETY: the only handler that is passed here is `forward`, which is async-signal-safe.
     unsafe { sigaction(signal, &action) }?;
     Ok(())
 }
 
-/// The handler. Async-signal-safe: `getpid`, `write`, `signal`, `raise` and atomics; errno is left as it was.
-extern "C" fn forward(number: i32) {
+/// Whether the pipe is this process's own. Async-signal-safe.
+fn is_owner() -> bool {
+    nix::unistd::getpid().as_raw() == OWNER.load(Ordering::Relaxed)
+}
+
+/// Writes a signal to the pipe. Async-signal-safe.
+fn note(number: libc::c_int) {
+    SEEN.fetch_or(bit(number), Ordering::Relaxed);
+    let byte = number as u8;
+    // SAFETY: one readable byte; a descriptor that is not open yields EBADF.
+    let written = unsafe { libc::write(PIPE.load(Ordering::SeqCst), (&raw const byte).cast(), 1) };
+    if written < 1 {
+        // The pipe is full, so the process wakes up anyway.
+        OVERFLOW.fetch_or(bit(number), Ordering::Relaxed);
+    }
+}
+
+/// Has a signal its default effect; at the return from a handler, in which all are blocked. Async-signal-safe.
+fn take_effect(number: libc::c_int) {
+    // SAFETY: both are async-signal-safe, and take any number that a handler is called with.
+    unsafe {
+        libc::signal(number, libc::SIG_DFL);
+        libc::raise(number);
+    }
+}
+
+/// The handler. Async-signal-safe: `getpid`, `write`, `signal`, `raise` and atomics; errno is left as it was. So are the
+/// handlers of others that it calls, or else it is their affair.
+extern "C" fn forward(number: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let errno = Errno::last();
-    if nix::unistd::getpid().as_raw() != OWNER.load(Ordering::Relaxed) {
-        // A process that an application forked. All signals are blocked in here: it takes effect on return.
-        // SAFETY: both are async-signal-safe, and take any number that a handler is called with.
-        unsafe {
-            libc::signal(number, libc::SIG_DFL);
-            libc::raise(number);
+    let next = others::next(number);
+    if !is_owner() {
+        // A process that an application forked.
+        match next {
+            Next::Nothing => take_effect(number),
+            next => next.call(number, info, context),
         }
-    } else if IGNORED.load(Ordering::Relaxed) & bit(number) == 0 {
-        SEEN.fetch_or(bit(number), Ordering::Relaxed);
-        let byte = number as u8;
-        // SAFETY: one readable byte; a descriptor that is not open yields EBADF.
-        let written = unsafe { libc::write(PIPE.load(Ordering::SeqCst), (&raw const byte).cast(), 1) };
-        if written < 1 {
-            // The pipe is full, so the process wakes up anyway.
-            OVERFLOW.fetch_or(bit(number), Ordering::Relaxed);
+    } else {
+        if IGNORED.load(Ordering::Relaxed) & bit(number) == 0 {
+            note(number);
         }
-        relay(number);
+        match next {
+            Next::Nothing => drop(relay(number)),
+            next => next.call(number, info, context),
+        }
     }
     errno.set();
 }
 
 /// The handler for SIGABRT, under the same rule.
-extern "C" fn abort(number: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+extern "C" fn abort(number: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid `siginfo_t` to handlers with SA_SIGINFO.
     let sent_by_another = unsafe { info.as_ref() }.is_some_and(|info| info.si_code == libc::SI_USER);
-    if sent_by_another && nix::unistd::getpid().as_raw() == OWNER.load(Ordering::Relaxed) {
-        let action = ABORT.load(Ordering::SeqCst);
-        if !action.is_null() {
-            // SAFETY: only `set_abort_action` stores here, and only a `fn()`; its caller promised that it may run here.
-            unsafe { std::mem::transmute::<*mut (), fn()>(action)() };
-        }
-        match ABORT_AFTER.load(Ordering::SeqCst) {
-            libc::SIG_DFL if relay(number) => {}
-            // SAFETY: async-signal-safe.
-            libc::SIG_DFL => unsafe { libc::_exit(1) },
-            libc::SIG_IGN => {}
-            // SAFETY: only `chain_abort` stores here, and only what was a handler for this signal.
-            after => unsafe { std::mem::transmute::<usize, extern "C" fn(i32)>(after)(number) },
-        }
-        return;
+    if !sent_by_another || !is_owner() {
+        return take_effect(number);
     }
-    // SAFETY: as in `forward`.
-    unsafe {
-        libc::signal(number, libc::SIG_DFL);
-        libc::raise(number);
+    let action = ABORT.load(Ordering::SeqCst);
+    if !action.is_null() {
+        // SAFETY: only `set_abort_action` stores here, and only a `fn()`; its caller promised that it may run here.
+        unsafe { std::mem::transmute::<*mut (), fn()>(action)() };
+    }
+    match others::next(number) {
+        Next::Nothing if relay(number) => {}
+        // SAFETY: async-signal-safe.
+        Next::Nothing => unsafe { libc::_exit(1) },
+        next => next.call(number, info, context),
     }
 }
 

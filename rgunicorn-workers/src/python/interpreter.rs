@@ -24,11 +24,11 @@ use nix::sys::signal::{
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use rgunicorn_core::sys::signals::{Report, set_abort_action, set_relay};
+use rgunicorn_core::sys::signals::{Report, set_abort_action};
 use thiserror::Error;
 
 use super::environment::{Environment, EnvironmentError, PythonVersion, parse_version};
-use super::{failure, package};
+use super::{failure, package, signals};
 
 /// What the interpreter is told at its start.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +102,8 @@ pub fn start(environment: Option<&Environment>, startup: &Startup) -> Result<(),
         })
         .map_err(|reason| InterpreterError::Start { version: version(), reason })?;
         ignore_file_size_signal();
+        Python::attach(|py| signals::begin(py).map_err(|error| failure::report(py, &error)))
+            .map_err(|reason| InterpreterError::Start { version: version(), reason })?;
     }
     hold();
     Python::attach(|py| {
@@ -273,40 +275,6 @@ pub fn dump_on_abort(py: Python<'_>, descriptor: RawFd) -> PyResult<()> {
     Ok(())
 }
 
-/// Has `heed(number, frame)` called for each of `signals` that comes, by Python's main thread, between two of its
-/// instructions; the server's own handlers stay.
-///
-/// # Errors
-/// An exception of Python's own.
-pub(crate) fn tell_of_signals(heed: &Bound<'_, PyAny>, signals: &[i32]) -> PyResult<()> {
-    let module = heed.py().import("_signal")?;
-    for number in signals {
-        let Ok(signal) = Signal::try_from(*number) else { continue };
-        keeping_handler(signal, || module.call_method1("signal", (*number, heed)).map(drop))?;
-    }
-    // SAFETY: PyErr_SetInterruptEx is made for signal handlers.
-    unsafe { set_relay(signals, tell) };
-    Ok(())
-}
-
-fn tell(number: libc::c_int) {
-    // SAFETY: async-signal-safe, with or without the GIL.
-    unsafe { ffi::PyErr_SetInterruptEx(number) };
-}
-
-/// Runs `work`, which may take the signal for itself, and puts the handler back that was there before.
-fn keeping_handler<R>(signal: Signal, work: impl FnOnce() -> R) -> R {
-    let ignored = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    // SAFETY: nothing is called.
-    let before = unsafe { sigaction(signal, &ignored) };
-    let result = work();
-    if let Ok(before) = before {
-        // SAFETY: the handler was in place before.
-        let _ = unsafe { sigaction(signal, &before) };
-    }
-    result
-}
-
 fn dump_signal() -> libc::c_int {
     Report::Forced.signal()
 }
@@ -383,7 +351,7 @@ mod tests {
     fn signals_stay_the_servers_and_the_standard_library_is_there() {
         attached(|py| {
             let code = "import signal, threading, json, ssl, sqlite3\n\
-                        r = signal.getsignal(signal.SIGINT) is None";
+                        r = signal.getsignal(signal.SIGINT) is signal.default_int_handler";
             assert!(get(py, code, "r").is_truthy().unwrap());
         });
     }

@@ -9,6 +9,7 @@ use rgunicorn_core::app::{Application, Loader};
 use rgunicorn_core::config::{Config, ConfigError, current_directory};
 use rgunicorn_core::hooks::{HookError, Hooks};
 use rgunicorn_core::socket::Listener;
+use rgunicorn_core::sys::signals;
 use rgunicorn_core::worker::{BootError, WorkerContext};
 
 use super::debugging::{Spew, reload};
@@ -16,7 +17,7 @@ use super::environment::{Environment, EnvironmentError};
 use super::interpreter::{self, Startup};
 use super::server_hooks::{RequestHooks, ServerHooks};
 use super::wsgi::{WsgiApplication, WsgiSettings};
-use super::{error_log, failure, load, package, protocol, report};
+use super::{error_log, failure, load, package, protocol, report, signals as python_signals};
 
 /// How long an ending worker may spend in the application's exit handlers, and waiting for its threads.
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
@@ -128,6 +129,7 @@ impl WsgiLoader {
             let descriptor = error_log::report_descriptor();
             interpreter::dump_on_abort(py, descriptor)
                 .and_then(|()| report::install(py, descriptor))
+                .and_then(|()| self.take_worker_signals(py))
                 .map_err(|error| BootError::Boot(failure::report(py, &error)))
         })?;
         if let Some(application) = preloaded {
@@ -137,10 +139,14 @@ impl WsgiLoader {
             self.spew()?;
         }
         let import = || self.import(config);
-        match config.reload {
-            true => reload::load_watched(config, import),
-            false => import(),
-        }
+        let application = match config.reload {
+            true => reload::load_watched(config, import)?,
+            false => import()?,
+        };
+        // Libraries may have set handlers behind Python's back.
+        signals::take_back_all(true)
+            .map_err(|error| BootError::Boot(format!("cannot keep signals: {error}")))?;
+        Ok(application)
     }
 }
 
@@ -158,6 +164,16 @@ impl WsgiLoader {
                 .map(|application| application.with_spew(self.shared.spew.get().cloned()))
                 .map_err(|error| BootError::Boot(failure::report(py, &error)))
         })
+    }
+
+    fn take_worker_signals(&self, py: Python<'_>) -> PyResult<()> {
+        match self.hooks() {
+            Some(hooks) => {
+                let (tell, told) = hooks.signalled(py)?;
+                python_signals::of_worker(py, &tell, &told)
+            }
+            None => python_signals::of_worker(py, &py.None().into_bound(py), &[]),
+        }
     }
 
     /// Starts to print what Python executes.
@@ -274,6 +290,22 @@ impl Hooks for WsgiLoader {
         self.hooks().map_or(Ok(()), |hooks| hooks.with_server("on_starting"))
     }
 
+    fn take_signals(&self) {
+        if interpreter::is_running() {
+            Python::attach(|py| {
+                if let Err(error) = python_signals::of_arbiter(py) {
+                    tracing::error!("Cannot take the signals\n{}", failure::report(py, &error));
+                }
+            });
+        }
+    }
+
+    fn heed_signals(&self) {
+        if interpreter::is_running() {
+            python_signals::heed();
+        }
+    }
+
     fn when_ready(&self, listeners: &[&Listener]) -> Result<(), HookError> {
         self.hooks().map_or(Ok(()), |hooks| hooks.when_ready(listeners))
     }
@@ -287,7 +319,13 @@ impl Hooks for WsgiLoader {
     }
 
     fn post_fork(&self, listeners: &[Listener]) -> Result<(), BootError> {
-        self.hooks().map_or(Ok(()), |hooks| hooks.post_fork(listeners))
+        let Some(hooks) = self.hooks() else { return Ok(()) };
+        hooks.post_fork(listeners)?;
+        // For hooks that are to be told also while the worker boots.
+        Python::attach(|py| {
+            let taken = self.take_worker_signals(py);
+            taken.map_err(|error| BootError::Boot(failure::report(py, &error)))
+        })
     }
 
     fn post_worker_init(&self) -> Result<(), BootError> {
@@ -299,6 +337,8 @@ impl Hooks for WsgiLoader {
     }
 
     fn worker_exit(&self) {
+        // Handlers that had no occasion yet.
+        self.heed_signals();
         self.each_hook(ServerHooks::worker_exit);
     }
 

@@ -20,6 +20,7 @@
 //! | [`failure`] | what a Python exception means to the server |
 //! | `logger` | a logger in Python, in the place of the server's own logs |
 //! | `report` | what its code is doing, when the arbiter asks |
+//! | `signals` | handlers of signals: Python's beside our own |
 //! | [`error_log`] | the way of Python's own output into the error log |
 
 pub(crate) mod asgi;
@@ -39,6 +40,7 @@ pub(crate) mod package;
 pub(crate) mod protocol;
 mod report;
 pub(crate) mod server_hooks;
+mod signals;
 pub(crate) mod turns;
 pub mod wsgi;
 

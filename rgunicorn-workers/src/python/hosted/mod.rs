@@ -54,6 +54,7 @@ impl Hosted {
     /// [`BootError::Boot`] when there is no such class, or it can't be made.
     pub(crate) fn boot(loader: WsgiLoader, path: &str, context: WorkerContext) -> Result<Self, BootError> {
         let WorkerContext { config, listeners, control, slot, age, .. } = context;
+        rgunicorn_core::sys::signals::let_go();
         rgunicorn_core::log::open_access_lines(&config)
             .map_err(|error| BootError::Boot(error.to_string()))?;
         Python::attach(|py| {

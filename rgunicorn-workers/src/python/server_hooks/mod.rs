@@ -28,7 +28,7 @@ use rgunicorn_core::worker::BootError;
 pub(crate) use requests::{Asked, RequestHooks};
 
 use super::logger::{PythonLogger, raised};
-use super::{config_file, failure, interpreter, load, package};
+use super::{config_file, failure, load, package};
 
 /// The hooks that count, and the objects that they are called with.
 #[derive(Debug)]
@@ -201,12 +201,17 @@ impl ServerHooks {
     pub(crate) fn post_fork(&self, listeners: &[Listener]) -> Result<(), BootError> {
         Python::attach(|py| {
             let boot = |error: PyErr| BootError::Boot(problem(py, &error));
-            self.call(py, "_born", (shown(listeners.iter()),)).map(drop).map_err(boot)?;
-            let signals: Vec<i32> =
-                self.call(py, "_heeds", ()).and_then(|numbers| numbers.extract()).map_err(boot)?;
-            let heed = self.server.bind(py).getattr("_signalled").map_err(boot)?;
-            interpreter::tell_of_signals(&heed, &signals).map_err(boot)
+            self.call(py, "_born", (shown(listeners.iter()),)).map(drop).map_err(boot)
         })
+    }
+
+    /// What is to be told of signals, and of which.
+    ///
+    /// # Errors
+    /// An exception of Python's own.
+    pub(crate) fn signalled<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Vec<i32>)> {
+        let heeds = self.call(py, "_heeds", ())?.extract()?;
+        Ok((self.server.bind(py).getattr("_signalled")?, heeds))
     }
 
     /// The worker has this application.
