@@ -5,7 +5,9 @@
 use std::io;
 use std::time::Duration;
 
-use rgunicorn_harness::{Client, Server, on_every_class};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rgunicorn_harness::{Client, Server, assert_has, on_every_class};
 
 fn server(class: &str, arguments: &[&str]) -> Server {
     Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-k", class, "children:app"]).args(arguments).start()
@@ -38,6 +40,93 @@ on_every_class! {
         assert_eq!(kept.read_some().unwrap(), b"", "its time is over");
         // What the worker gets from now on no child has.
         assert_eq!(server.connect().send("GET / HTTP/1.0\r\n\r\n").response().text(), "some, and more");
+    }
+
+    fn one_that_comes_back_ends(class: &str) {
+        let server = server(class, &["-w", "2"]);
+        server.wait_for_log_times("is ready", 2);
+        let workers = server.workers();
+        let mut had: Vec<Client> = (0..8).map(|_| had(&server)).collect();
+        for (path, status) in [("/exit", "7"), ("/raise", "1"), ("/return", "1"), ("/yield", "some, 1")] {
+            assert_eq!(server.connect().get(path).text(), status, "{path}");
+        }
+        let log = server.log();
+        assert_has(&log, ["came back to its worker; it ends here", "ValueError: failed in the middle", "printed by the child"]);
+        assert_eq!(log.matches("came back to its worker").count(), 3, "{log}");
+        // Whose requests come piece by piece: each piece is an event.
+        let mut rest = b"/ HTTP/1.1\r\nHost: test\r\n\r\n".as_slice();
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(rest.len().min(9));
+            had.iter_mut().for_each(|client| { client.send(piece); });
+            std::thread::sleep(Duration::from_millis(10));
+            rest = later;
+        }
+        had.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+        for _ in 0..20 {
+            assert_eq!(server.connect().get("/").status, 200);
+        }
+        assert_eq!(server.workers(), workers);
+        assert!(workers.iter().all(|worker| children(*worker) == 0), "nobody is left behind");
+    }
+
+    fn one_that_lives_on_does_not_listen(class: &str) {
+        let mut server = server(class, &[]);
+        let child: i32 = server.connect().get("/outlive").text().parse().unwrap();
+        server.signal(Signal::SIGTERM);
+        server.wait();
+        assert!(Client::try_connect(server.port()).is_err(), "the port is free");
+        kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    }
+}
+
+fn children(process: i32) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+    let children =
+        tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    children.map(|children| children.split_whitespace().count()).sum()
+}
+
+#[test]
+fn one_that_comes_back_from_a_hook_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let hooks = "
+import os, sys
+
+def fork(name, status):
+    child = os.fork()
+    if child == 0:
+        sys.exit(status) if status else None
+        return
+    print(name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+def when_ready(server): fork('when_ready', 0)
+def pre_fork(server, worker): fork('pre_fork', 5)
+def post_fork(server, worker): fork('post_fork', 0)
+def post_worker_init(worker): fork('post_worker_init', 6)
+def pre_request(worker, req): fork('pre_request', 7)
+def post_request(worker, req, environ, resp): fork('post_request', 0)
+def worker_exit(server, worker): fork('worker_exit', 0)
+def on_exit(server): fork('on_exit', 0)
+";
+    let file = directory.path().join("hooks.py");
+    std::fs::write(&file, hooks).unwrap();
+    for class in ["sync", "threads", "asgi"] {
+        let mut server = server(class, &["-c", file.to_str().unwrap()]);
+        for _ in 0..3 {
+            assert_eq!(server.connect().get("/").status, 200);
+        }
+        server.signal(Signal::SIGTERM);
+        server.wait();
+        let log = server.log();
+        assert_has(
+            &log,
+            ["when_ready 1", "pre_fork 5", "post_fork 1", "post_worker_init 6", "worker_exit 1", "on_exit 1"],
+        );
+        for (line, times) in
+            [("pre_request 7", 3), ("post_request 1", 3), ("Worker exiting", 1), ("Shutting down", 1)]
+        {
+            assert_eq!(log.matches(line).count(), times, "{line} in:\n{log}");
+        }
     }
 }
 

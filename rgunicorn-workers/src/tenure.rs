@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rgunicorn_core::config::Config;
 use rgunicorn_core::engine::Engine;
 use rgunicorn_core::scoreboard::Slot;
+use rgunicorn_core::sys::forks;
 use rgunicorn_core::worker::{Control, Exit, Stop, WorkerContext};
 
 /// A worker's time.
@@ -56,6 +57,7 @@ impl Tenure {
 
     /// Takes in the signals that have come, without waiting; whether the access log is to be opened again.
     pub(crate) fn take_signals(&mut self) -> bool {
+        forks::end_if_stray();
         self.control.poll();
         self.control.take_reopen()
     }

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 
 from either import Either
 
@@ -16,13 +17,43 @@ def leave_behind():
         os._exit(0)
 
 
+def outlive():
+    """It lives on when all others have ended; its process."""
+    pid = os.fork()
+    if pid == 0:
+        signal.sigtimedwait([], 60)
+        os._exit(0)
+    return pid
+
+
+def forked(leave):
+    """Forks a process that doesn't end by itself: what it has ended with."""
+    pid = os.fork()
+    if pid == 0:
+        leave()
+        return "never"
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def exit():
+    print("printed by the child")
+    sys.exit(7)
+
+
+def fail():
+    raise ValueError("failed in the middle")
+
+
+def nothing():
+    pass
+
+
 def pieces(last):
     yield b"some, "
     yield last()
 
 
-def fail():
-    raise ValueError("failed in the middle")
+FORKED = {"/exit": exit, "/raise": fail, "/return": nothing}
 
 
 @Either
@@ -30,8 +61,13 @@ def wsgi(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/fork":
         leave_behind()
+    elif path == "/outlive" or path in FORKED:
+        answer = str(outlive() if path == "/outlive" else forked(FORKED[path])).encode()
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
+        return [answer]
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return pieces(fail if path == "/broken" else lambda: b"and more")
+    last = {"/broken": fail, "/yield": lambda: b"%d" % forked(nothing)}
+    return pieces(last.get(path, lambda: b"and more"))
 
 
 async def poll(receive, send):

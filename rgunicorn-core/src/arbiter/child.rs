@@ -16,7 +16,7 @@ use crate::siblings::{Queue, Siblings};
 use crate::sys::environment::Overlay;
 use crate::sys::fork::{die_with_parent, exit_now};
 use crate::sys::signals::{self, Signal, SignalPipe};
-use crate::sys::{identity, title};
+use crate::sys::{forks, identity, title};
 use crate::worker::{BootError, Control, Exit, Lifeline, Worker, WorkerContext, WorkerError};
 
 /// The exit status of a worker that failed after it had booted, or panicked (gunicorn's -1).
@@ -29,6 +29,10 @@ pub(super) fn live(birth: Birth, master: Master) -> ! {
         hooks.after_fork_in_worker();
         work(birth, master)
     });
+    if forks::is_stray() {
+        // Whatever the worker ends with is the worker's.
+        forks::end(proper.filter(|status| *status != EXIT_FAILED), "");
+    }
     tracing::info!("Worker exiting (pid: {})", std::process::id());
     let status = match proper {
         Some(status) => guarded(|| {

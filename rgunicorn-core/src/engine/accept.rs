@@ -1,7 +1,7 @@
 //! Taking connections from listeners.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,12 @@ use crate::app::ServerAddress;
 use crate::metrics::ListenQueue;
 use crate::socket::{Accepted, Listener};
 use crate::sys::epoll;
+use crate::sys::forks::Kept;
 
 /// The listeners of an engine, and whether they are being listened to.
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    listeners: Vec<(Listener, Arc<ServerAddress>)>,
+    listeners: Vec<Watched>,
     watched: bool,
     /// They aren't, since there is no room: how long to wait until that is looked at again.
     rests: Option<Duration>,
@@ -30,6 +31,22 @@ pub(super) struct Acceptor {
     next: usize,
 }
 
+/// A listener of an engine.
+#[derive(Debug)]
+struct Watched {
+    /// Processes that the application forks don't listen. Dropped before the listener.
+    _kept: Kept,
+    listener: Listener,
+    address: Arc<ServerAddress>,
+}
+
+impl Watched {
+    fn new(listener: Listener) -> Watched {
+        let address = Arc::new(listener.server_address().clone());
+        Watched { _kept: Kept::new(listener.as_fd()), listener, address }
+    }
+}
+
 impl Acceptor {
     /// How long accepting rests when the process or the system is out of descriptors.
     const PAUSE: Duration = Duration::from_secs(1);
@@ -40,11 +57,7 @@ impl Acceptor {
     pub(super) const DOUBT: Duration = Duration::from_secs(1);
 
     pub(super) fn new(listeners: Vec<Listener>, accept: Accept) -> Self {
-        let shared = |listener: Listener| {
-            let address = Arc::new(listener.server_address().clone());
-            (listener, address)
-        };
-        let listeners = listeners.into_iter().map(shared).collect();
+        let listeners = listeners.into_iter().map(Watched::new).collect();
         // A worker that takes connections only while it is idle may be woken up for one and then have a request to answer
         // first: another worker must know of the connection as well.
         let exclusive = accept == Accept::Eagerly;
@@ -66,7 +79,7 @@ impl Acceptor {
     /// The connections that wait in the kernel, by address.
     pub(super) fn queues(&self) -> Vec<ListenQueue> {
         let mut queues: Vec<ListenQueue> = Vec::new();
-        for queue in self.listeners.iter().filter_map(|(listener, _)| listener.queue()) {
+        for queue in self.listeners.iter().filter_map(|own| own.listener.queue()) {
             // With `reuse_port` several sockets may have the same.
             if queues.iter().all(|other| other.address != queue.address) {
                 queues.push(queue);
@@ -100,15 +113,16 @@ impl Acceptor {
 
     /// A listener's address, for connections that came in elsewhere by one like it.
     pub(super) fn address(&self, address: &ServerAddress) -> Option<Arc<ServerAddress>> {
-        self.listeners.iter().find(|(_, own)| **own == *address).map(|(_, own)| Arc::clone(own))
+        self.listeners.iter().find(|own| *own.address == *address).map(|own| Arc::clone(&own.address))
     }
 
     /// Has the poller tell when a connection waits.
     pub(super) fn watch(&mut self, poll: &mio::Poll) -> io::Result<()> {
         self.rests = None;
         if !self.watched {
-            for (index, (listener, _)) in self.listeners.iter().enumerate() {
-                epoll::watch(poll.as_raw_fd(), listener.as_raw_fd(), LISTENERS - index, self.exclusive)?;
+            for (index, own) in self.listeners.iter().enumerate() {
+                let listener = own.listener.as_raw_fd();
+                epoll::watch(poll.as_raw_fd(), listener, LISTENERS - index, self.exclusive)?;
             }
             self.watched = true;
             self.asked = Instant::now();
@@ -118,9 +132,9 @@ impl Acceptor {
 
     pub(super) fn unwatch(&mut self, poll: &mio::Poll) {
         if self.watched {
-            for (listener, _) in &self.listeners {
+            for own in &self.listeners {
                 // A listener that isn't watched any more is what we want.
-                let _ = epoll::forget(poll.as_raw_fd(), listener.as_raw_fd());
+                let _ = epoll::forget(poll.as_raw_fd(), own.listener.as_raw_fd());
             }
             self.watched = false;
         }
@@ -134,8 +148,7 @@ impl Acceptor {
 
     /// Whether a connection waits, for whichever worker.
     pub(super) fn somebody_waits(&self) -> bool {
-        let listener = |(listener, _): &(Listener, _)| epoll::is_readable(listener.as_raw_fd());
-        self.listeners.iter().any(listener)
+        self.listeners.iter().any(|own| epoll::is_readable(own.listener.as_raw_fd()))
     }
 
     /// Closes our copies of the listeners.
@@ -160,9 +173,9 @@ impl Acceptor {
         for _ in 0..self.listeners.len() {
             let index = self.next % self.listeners.len();
             self.next = index + 1;
-            let Some((listener, address)) = self.listeners.get(index) else { break };
-            match listener.accept() {
-                Ok(accepted) => return Ok(Some((accepted, Arc::clone(address)))),
+            let Some(own) = self.listeners.get(index) else { break };
+            match own.listener.accept() {
+                Ok(accepted) => return Ok(Some((accepted, Arc::clone(&own.address)))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }

@@ -7,6 +7,7 @@ use super::output::Flushed;
 use super::upload::Failure;
 use crate::app::{AppError, Application, Broken, Progress, Response, ResponseError};
 use crate::http::Refusal;
+use crate::sys::forks;
 
 /// Something that only the application can get on with: a request to answer, a body to pull, or the remains of a
 /// response whose client is gone. Taken by [`Engine::next`](super::Engine::next), advanced wherever the worker class
@@ -149,11 +150,19 @@ impl Exchange {
 /// Runs code of the application's; a panic in it is its failure, and nobody else's.
 pub(crate) fn guard<T>(work: impl FnOnce() -> Result<T, AppError>) -> Result<T, AppError> {
     // What a panic may leave half done is the response, which is then given up.
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
         let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         Err(AppError::Failed { report: format!("The application panicked: {message}") })
-    })
+    });
+    if forks::is_stray() {
+        match &result {
+            Err(AppError::Exit { code, .. }) => forks::end(Some(*code), ""),
+            Err(error) => forks::end(None, &error.to_string()),
+            Ok(_) => forks::end(None, ""),
+        }
+    }
+    result
 }
 
 fn response_close(response: &mut Response) -> Result<(), AppError> {

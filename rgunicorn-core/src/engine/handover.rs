@@ -296,6 +296,7 @@ impl Engine {
     }
 
     pub(super) fn begin_turn(&mut self) {
+        forks::end_if_stray();
         self.turns += 1;
         if let Some(bell) = self.bell.take() {
             // Full means rung.

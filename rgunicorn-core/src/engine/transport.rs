@@ -46,6 +46,7 @@ impl Transport {
 
     /// Reads into the spare capacity of `buffer`, which must have some.
     pub(crate) fn read(&self, buffer: &mut Vec<u8>) -> io::Result<Moved> {
+        forks::end_if_stray();
         loop {
             return match net::receive(&self.socket, buffer) {
                 Ok(0) => Ok(Moved::Closed),
@@ -84,6 +85,7 @@ impl Transport {
     pub(crate) fn write_file(&self, file: &File, offset: u64, count: u64) -> io::Result<Moved> {
         // Linux moves at most 0x7ffff000 bytes a call; a smaller step keeps one download from holding up the others.
         const STEP: u64 = 1024 * 1024;
+        forks::end_if_stray();
         loop {
             let mut offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
             let step = usize::try_from(count.min(STEP)).unwrap_or(usize::MAX);
@@ -142,6 +144,8 @@ impl AsFd for Transport {
 }
 
 fn moved(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Moved> {
+    // Whoever has the socket by a fork has nothing to say to the client.
+    forks::end_if_stray();
     loop {
         return match call() {
             Ok(0) => Ok(Moved::Blocked),

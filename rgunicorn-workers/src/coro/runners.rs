@@ -19,7 +19,7 @@ use rgunicorn_core::worker::{Control, Exit};
 
 use super::most_at_once;
 use super::runtime::Runtime;
-use super::scheduler::{Coroutine, Scheduler, Token, Wake, current, is_forked};
+use super::scheduler::{Coroutine, Scheduler, Token, Wake, current};
 use crate::boot::Recycling;
 use crate::holding::Holding;
 
@@ -228,9 +228,6 @@ impl Application for InCoroutine<'_> {
             current().inspect(|me| me.lift_limit());
         }
         let result = keeping(|| self.0.call(request, response));
-        if is_forked() {
-            leave_child(&result);
-        }
         let (hit, raised) = current().map_or((false, false), Coroutine::limit_was_hit);
         match result {
             Err(AppError::Failed { report }) if hit => Err(AppError::TimedOut { report }),
@@ -250,18 +247,4 @@ fn keeping<T>(work: impl FnOnce() -> T) -> T {
     let result = work();
     set(false);
     result
-}
-
-/// Ends a process that the application forked in a request and that has come back from it, as where a thread's function
-/// returns: the connection, and all other requests, are the worker's.
-fn leave_child(result: &Result<(), AppError>) -> ! {
-    let status = match result {
-        Err(AppError::Exit { code, .. }) => *code,
-        Ok(()) | Err(_) => {
-            tracing::error!("A process that a request had forked came back from the request; it ends here");
-            1
-        }
-    };
-    // SAFETY: ends the process at once, running nothing.
-    unsafe { libc::_exit(status) }
 }

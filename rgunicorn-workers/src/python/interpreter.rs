@@ -24,6 +24,7 @@ use nix::sys::signal::{
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use rgunicorn_core::sys::forks;
 use rgunicorn_core::sys::signals::{Report, set_abort_action};
 use thiserror::Error;
 
@@ -106,6 +107,7 @@ pub fn start(environment: Option<&Environment>, startup: &Startup) -> Result<(),
             .map_err(|reason| InterpreterError::Start { version: version(), reason })?;
     }
     hold();
+    forks::before_the_end(write_streams);
     Python::attach(|py| {
         set_up(py, startup).map_err(|error| InterpreterError::Path(failure::report(py, &error)))
     })
@@ -184,6 +186,17 @@ fn set_up(py: Python<'_>, startup: &Startup) -> PyResult<()> {
         }
     }
     package::install(py)
+}
+
+/// Writes what was printed in a process that the application has forked, and that ends without more ado.
+fn write_streams() {
+    Python::attach(|py| {
+        let Ok(sys) = py.import("sys") else { return };
+        for name in ["stdout", "stderr"] {
+            // Nobody is left to be told of an error.
+            let _ = sys.getattr(name).and_then(|stream| stream.call_method0("flush"));
+        }
+    });
 }
 
 /// The main thread's state while it has let go of the GIL by [`release`].

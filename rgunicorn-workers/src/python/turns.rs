@@ -10,6 +10,7 @@ use rgunicorn_core::engine::{Engine, EngineConfig};
 use rgunicorn_core::log::AccessLog;
 use rgunicorn_core::scoreboard::Slot;
 use rgunicorn_core::sync::lock;
+use rgunicorn_core::sys::forks;
 use rgunicorn_core::worker::{BootError, Exit, WorkerContext};
 
 use crate::boot::{self, Recycling};
@@ -79,6 +80,8 @@ impl Turns {
     }
 
     pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
+        // In a process that the application has forked, whoever had it will never give it back.
+        forks::end_if_stray();
         lock(&self.engine)
     }
 

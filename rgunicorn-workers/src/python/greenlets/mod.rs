@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use pyo3::prelude::*;
 use rgunicorn_core::engine::Exchange;
 use rgunicorn_core::sync::lock;
+use rgunicorn_core::sys::forks;
 use rgunicorn_core::worker::{BootError, Exit, WorkerError};
 
 use super::turns::{Serving, Turns};
@@ -70,6 +71,11 @@ impl Server {
     #[getter]
     fn descriptor(&self) -> i32 {
         self.turns.descriptor()
+    }
+
+    /// Whether this is the hub of a process that the application has forked, which may use it for itself.
+    fn is_stray(&self) -> bool {
+        forks::is_stray()
     }
 
     fn begin(&self) -> PyResult<usize> {

@@ -38,6 +38,8 @@ def serve(library, server):
 
     def turn():
         nonlocal turning, soon
+        if server.is_stray():
+            return
         turning, soon = True, False
         try:
             for number in range(server.begin()):
@@ -67,8 +69,9 @@ def serve(library, server):
             hub.soon(turn)
 
     def ring():
-        server.ring()
-        turn()
+        if not server.is_stray():
+            server.ring()
+            turn()
 
     def handle(exchange):
         """Answers a request, in a greenlet of its own from its beginning to the end of its response."""
@@ -85,7 +88,7 @@ def serve(library, server):
             exchange = wait() if wait is not None else None
 
     def pulse():
-        while True:
+        while not server.is_stray():
             server.beat()
             hub.sleep(server.beat_interval)
 

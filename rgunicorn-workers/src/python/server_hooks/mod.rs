@@ -23,6 +23,7 @@ use rgunicorn_core::hooks::{self, HookError};
 use rgunicorn_core::log::{self, host};
 use rgunicorn_core::socket::Listener;
 use rgunicorn_core::sync::lock;
+use rgunicorn_core::sys::forks;
 use rgunicorn_core::worker::BootError;
 
 pub(crate) use requests::{Asked, RequestHooks};
@@ -148,7 +149,9 @@ impl ServerHooks {
     where
         A: pyo3::call::PyCallArgs<'py>,
     {
-        self.server.bind(py).call_method1(method, arguments)
+        let called = self.server.bind(py).call_method1(method, arguments);
+        end_stray(py, called.as_ref().err());
+        called
     }
 
     /// Calls a method whose failure goes to the log.
@@ -278,6 +281,14 @@ impl ServerHooks {
         let hooks = RequestHooks::of(self.requests.bind(py), self.server.bind(py), logs)?;
         self.logs_access.store(hooks.as_ref().is_some_and(RequestHooks::log_access), Relaxed);
         Ok(hooks)
+    }
+}
+
+/// Ends a process that a hook has forked and that came back from it.
+fn end_stray(py: Python<'_>, error: Option<&PyErr>) {
+    if forks::is_stray() {
+        let report = error.map(|error| failure::report(py, error)).unwrap_or_default();
+        forks::end(error.and_then(|error| failure::exit_status(py, error)), &report);
     }
 }
 

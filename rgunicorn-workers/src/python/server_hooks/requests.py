@@ -1,5 +1,6 @@
 """What `pre_request` and `post_request`, and the access log of a logger, are called with. Executed by requests.rs."""
 
+import os
 from urllib.parse import unquote
 
 import _rgunicorn
@@ -57,6 +58,7 @@ class Requests:
 
     def __init__(self, server, logs):
         self.worker = server._worker
+        self.process = os.getpid()
         self.log = server.log
         self.logs = logs or is_access_filtered(server.cfg)
         self.before = server._hooks.get("pre_request")
@@ -68,7 +70,8 @@ class Requests:
             try:
                 self.before(self.worker, request)
             except BaseException:
-                self.end(request, {}, None, 0, 0)
+                if os.getpid() == self.process:
+                    self.end(request, {}, None, 0, 0)
                 raise
         self.worker.nr += 1
         return request

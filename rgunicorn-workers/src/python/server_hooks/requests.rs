@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyList};
 use rgunicorn_core::app::{Request, Response};
 use rgunicorn_core::http::Scheme;
 
+use super::end_stray;
 use crate::python::wsgi::latin1;
 use crate::python::{failure, load};
 
@@ -103,7 +104,9 @@ impl RequestHooks {
                 )
             }),
         );
-        let request = self.shared.requests.bind(py).call_method1("begin", facts)?.unbind();
+        let request = self.shared.requests.bind(py).call_method1("begin", facts);
+        end_stray(py, request.as_ref().err());
+        let request = request?.unbind();
         Ok(Asked { shared: Arc::clone(&self.shared), request, environ: None, answer: None, sent: 0, begun })
     }
 }
@@ -172,7 +175,9 @@ impl Drop for Asked {
         Python::attach(|py| {
             let micros = self.begun.elapsed().as_micros() as u64;
             let arguments = (&self.request, &self.environ, &self.answer, self.sent, micros);
-            if let Err(error) = self.shared.requests.bind(py).call_method1("end", arguments) {
+            let ended = self.shared.requests.bind(py).call_method1("end", arguments);
+            end_stray(py, ended.as_ref().err());
+            if let Err(error) = ended {
                 tracing::error!("Error in a server hook\n{}", failure::report(py, &error));
             }
         });
