@@ -1,5 +1,6 @@
 //! The state of one WebSocket: messages put together and checked, pings answered, the closing handshake.
 
+use super::contexts::Contexts;
 use super::deflate::{Agreement, Broken, Deflate};
 use super::frame::{self, Head, Opcode};
 use super::{code, may_be_sent};
@@ -45,6 +46,7 @@ pub struct Codec {
     frame: Option<(Head, u64)>,
     message: Option<Message>,
     close_sent: bool,
+    close_heard: bool,
     ended: bool,
 }
 
@@ -56,17 +58,18 @@ impl Codec {
     const WORTH_DEFLATING: usize = 64;
 
     /// A WebSocket that takes messages of at most `most` bytes; 0 is no limit.
-    pub fn new(most: u64, deflate: Option<Agreement>) -> Self {
+    pub fn new(most: u64, deflate: Option<Agreement>, contexts: &Contexts) -> Self {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         Codec {
             input: Vec::new(),
             used: 0,
             output: Vec::new(),
             most: if most == 0 { usize::MAX - 1 } else { most },
-            deflate: deflate.map(Deflate::new),
+            deflate: deflate.map(|agreement| Deflate::new(agreement, contexts)),
             frame: None,
             message: None,
             close_sent: false,
+            close_heard: false,
             ended: false,
         }
     }
@@ -75,6 +78,20 @@ impl Codec {
     pub fn receive(&mut self) -> &mut Vec<u8> {
         self.input.drain(..std::mem::take(&mut self.used));
         &mut self.input
+    }
+
+    /// Gives the buffer of what was received away, unless much of that has still to be looked at.
+    pub fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        const LITTLE: usize = 1024;
+        let rest = self.input.get(self.used..).unwrap_or(&[]);
+        if rest.len() > LITTLE || self.input.capacity() <= LITTLE {
+            return None;
+        }
+        let rest = rest.to_vec();
+        self.used = 0;
+        let mut buffer = std::mem::replace(&mut self.input, rest);
+        buffer.clear();
+        Some(buffer)
     }
 
     /// What the received bytes come to.
@@ -187,6 +204,7 @@ impl Codec {
                 Err(None)
             }
             Opcode::Close => {
+                self.close_heard = true;
                 let (code, reason) = match payload {
                     [] => (code::NO_STATUS, ""),
                     [_] => return Err(Some(Failure(code::PROTOCOL_ERROR, "half a close code"))),
@@ -260,6 +278,11 @@ impl Codec {
         self.close_sent
     }
 
+    /// Whether the client has sent one.
+    pub fn has_heard_close(&self) -> bool {
+        self.close_heard
+    }
+
     /// What is to be sent.
     pub fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.output)
@@ -314,7 +337,7 @@ mod tests {
 
     #[test]
     fn messages_come_byte_by_byte_in_fragments_with_pings_between() {
-        let mut codec = Codec::new(0, None);
+        let mut codec = Codec::new(0, None, &Contexts::default());
         let parts = [
             frame(0x01, b"Gr\xc3"),
             frame(0x89, b"ping"),
@@ -331,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_close_is_answered_once_and_ends_it() {
-        let mut codec = Codec::new(0, None);
+        let mut codec = Codec::new(0, None, &Contexts::default());
         let close = frame(0x88, b"\x03\xe8bye");
         let found = events(&mut codec, &[close, frame(0x81, b"late")].concat());
         assert_eq!(found, [Event::End { code: 1000, reason: "bye".into() }]);
@@ -339,7 +362,7 @@ mod tests {
         codec.close(1001, "again");
         codec.text("no more");
         assert_eq!(codec.take_output(), b"");
-        let mut codec = Codec::new(0, None);
+        let mut codec = Codec::new(0, None, &Contexts::default());
         assert!(events(&mut codec, &frame(0x88, b"")).iter().all(end(1005)));
         assert_eq!(codec.take_output(), b"\x88\x00");
     }
@@ -358,7 +381,7 @@ mod tests {
             (frame(0x82, &[0; 101]), 1009),
             ([frame(0x02, &[0; 60]), frame(0x80, &[0; 60])].concat(), 1009),
         ] {
-            let mut codec = Codec::new(100, None);
+            let mut codec = Codec::new(100, None, &Contexts::default());
             let found = events(&mut codec, &bytes);
             assert!(found.len() == 1 && found.iter().all(end(code)), "{bytes:?}: {found:?}");
             assert!(codec.has_closed());
@@ -367,7 +390,7 @@ mod tests {
 
     #[test]
     fn a_long_reason_is_cut_between_characters() {
-        let mut codec = Codec::new(0, None);
+        let mut codec = Codec::new(0, None, &Contexts::default());
         codec.close(1000, &"ä".repeat(100));
         let output = codec.take_output();
         assert_eq!(output.len(), 2 + 2 + 122);
@@ -377,7 +400,9 @@ mod tests {
     #[test]
     fn compressed_messages_are_understood_and_sent() {
         let agreement = Agreement::from_offers("permessage-deflate");
-        let (mut codec, mut peer) = (Codec::new(100_000, agreement), Deflate::new(agreement.unwrap()));
+        let contexts = Contexts::default();
+        let mut codec = Codec::new(100_000, agreement, &contexts);
+        let mut peer = Deflate::new(agreement.unwrap(), &contexts);
         for _ in 0..3 {
             let compressed = peer.deflate(b"Hello, Hello, Hello").unwrap();
             let (one, two) = compressed.split_at(4);

@@ -39,18 +39,29 @@ impl Opening {
         {
             return Opening::None;
         }
-        if request.header("sec-websocket-version").map(<[u8]>::trim_ascii) != Some(b"13") {
+        let values = |name: &'static str| {
+            request
+                .headers()
+                .filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+                .map(|(_, value)| value.trim_ascii())
+        };
+        // Of two, others in between may have seen the other one (RFC 6455 sections 11.3.1 and 11.3.5).
+        if values("sec-websocket-version").count() > 1 {
+            return Opening::Bad("a WebSocket's opening has one Sec-WebSocket-Version");
+        }
+        if values("sec-websocket-version").next() != Some(b"13") {
             return Opening::OtherVersion;
         }
-        let Some(key) = request.header("sec-websocket-key").map(<[u8]>::trim_ascii) else {
+        if values("sec-websocket-key").count() > 1 {
+            return Opening::Bad("a WebSocket's opening has one Sec-WebSocket-Key");
+        }
+        let Some(key) = values("sec-websocket-key").next() else {
             return Opening::Bad("a WebSocket's opening needs a Sec-WebSocket-Key");
         };
         if STANDARD.decode(key).map_or(0, |key| key.len()) != 16 {
             return Opening::Bad("Sec-WebSocket-Key must be 16 bytes in base64");
         }
-        let offers =
-            request.headers().filter(|(name, _)| name.eq_ignore_ascii_case(b"sec-websocket-extensions"));
-        let offers: Vec<_> = offers.map(|(_, value)| String::from_utf8_lossy(value)).collect();
+        let offers: Vec<_> = values("sec-websocket-extensions").map(String::from_utf8_lossy).collect();
         Opening::Good { accept: accept(key), deflate: Agreement::from_offers(&offers.join(",")) }
     }
 }

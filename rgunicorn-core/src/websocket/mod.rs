@@ -5,16 +5,19 @@
 //! | [`handshake`] | what a request must say to become a WebSocket, and what it is answered |
 //! | `frame` | frame heads, read and written; masks |
 //! | `deflate` | the extension permessage-deflate |
+//! | [`Contexts`] | what that needs, shared by all WebSockets of a worker |
 //! | [`Codec`] | the state of one WebSocket: messages put together and checked, pings answered, the closing handshake |
 //!
 //! Nothing here knows Python or the engine; everything can be tested with a byte string.
 
 mod codec;
+mod contexts;
 mod deflate;
 mod frame;
 pub mod handshake;
 
 pub use codec::{Codec, Event};
+pub use contexts::Contexts;
 
 /// Close codes (RFC 6455 section 7.4.1).
 pub mod code {

@@ -10,6 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rgunicorn_core::engine::{Exchange, Ticket, Wants};
+use rgunicorn_core::websocket::Contexts;
 
 use super::awaitable::Done;
 use super::cycle::Cycle;
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) waiting: Mutex<HashMap<Ticket, Talk>>,
     /// Tasks that have not ended.
     pub(super) tasks: AtomicUsize,
+    /// What WebSockets compress with.
+    pub(super) contexts: Contexts,
     /// A turn is under way, or will be soon.
     pub(super) turning: AtomicBool,
     pub(super) python: OnceLock<Loop>,
@@ -89,6 +92,7 @@ impl Shared {
             log_variables,
             waiting: Mutex::default(),
             tasks: AtomicUsize::new(0),
+            contexts: Contexts::default(),
             turning: AtomicBool::new(false),
             python: OnceLock::new(),
         })

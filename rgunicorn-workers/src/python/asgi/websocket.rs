@@ -130,6 +130,7 @@ impl WebSocket {
         deflate: Option<Agreement>,
         most: u64,
     ) -> Self {
+        let contexts = shared.contexts.clone();
         WebSocket {
             shared,
             ticket: exchange.ticket(),
@@ -140,7 +141,7 @@ impl WebSocket {
                 task: None,
                 accept,
                 deflate,
-                codec: Codec::new(most, deflate),
+                codec: Codec::new(most, deflate, &contexts),
                 stage: Stage::Connecting,
                 connected: false,
                 queue: VecDeque::new(),
@@ -224,7 +225,7 @@ impl WebSocket {
             let mut state = lock(&self.state);
             state.stage = Stage::Closed;
             // What it has for compression is large.
-            state.codec = Codec::new(0, None);
+            state.codec = Codec::new(0, None, &self.shared.contexts);
             std::mem::take(&mut state.senders)
         };
         self.shared.give_back(py, exchange);
