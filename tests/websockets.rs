@@ -1,19 +1,29 @@
-//! WebSockets of class `asgi`.
+//! WebSockets of class `asgi`, and what those of `tornado` have in common with them.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+use std::io::Write;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rgunicorn_harness::{Client, Server, python, repository};
 
 fn serve(arguments: &[&str]) -> Server {
-    let build = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-k", "asgi"]);
-    let server = build.args(arguments.iter().copied()).args(["asgi:app"]).start();
+    let server = serve_with(&["-k", "asgi", "asgi:app"], arguments);
     server.wait_for_log("lifespan: started");
     server
 }
+
+fn serve_with(application: &[&str], arguments: &[&str]) -> Server {
+    let build = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(arguments.iter().copied());
+    let server = build.args(application.iter().copied()).start();
+    server.wait_for_workers(1);
+    server
+}
+
+/// One of tests/apps/receives.py.
+const RECEIVES: &[&str] = &["-k", "asgi", "receives:app"];
 
 fn seen(server: &Server, what: &str) {
     server
@@ -119,7 +129,7 @@ fn a_client_that_sends_faster_than_it_is_heard_waits() {
     let sender = std::thread::spawn(move || {
         let frame = [&[0x82, 0xfe, 0xff, 0xff, 0, 0, 0, 0][..], &vec![b's'; 65535]].concat();
         for _ in 0..200 {
-            std::io::Write::write_all(&mut &writer, &frame).unwrap();
+            (&writer).write_all(&frame).unwrap();
         }
     });
     let mut total = 0;
@@ -205,4 +215,174 @@ fn nobody_is_asked_or_hurried_where_a_setting_is_0() {
     let mut client = open(&server, "/echo");
     hear_pings(&mut client, 5);
     client.send(frame(0x81, b"hello"));
+}
+
+/// Sends as much of this as is taken, for some seconds; without reading anything.
+fn flood(client: &Client, frame: &[u8]) {
+    let frames = frame.repeat(10_000);
+    let mut stream = client.stream();
+    stream.set_nonblocking(true).unwrap();
+    let (start, mut sent) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_secs(4) && sent < 20 << 20 {
+        let from = sent % frames.len();
+        match stream.write(frames.get(from..).unwrap()) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    stream.set_nonblocking(false).unwrap();
+}
+
+#[test]
+fn messages_without_payload_cost_as_others_do() {
+    let tornado: &[&str] = &["-k", "tornado", "tornado_site:app"];
+    for (application, path, page) in
+        [(RECEIVES, "/deaf", "/seen"), (tornado, "/deaf", "/closed"), (tornado, "/loud", "/closed")]
+    {
+        let server = serve_with(application, &["--websocket-ping-interval", "0"]);
+        assert_eq!(server.connect().get(page).status, 200);
+        let worker = server.workers()[0];
+        let before = Server::memory(worker);
+        let client = open(&server, path);
+        for frame in [frame(0x82, b""), frame(0x81, b"a")] {
+            flood(&client, &frame);
+            assert_eq!(server.connect().get(page).status, 200, "{path}");
+        }
+        let grown = Server::peak_memory(worker).saturating_sub(before);
+        assert!(grown < 30 << 20, "{application:?} {path}: {grown}");
+    }
+}
+
+#[test]
+fn compression_costs_one_that_is_idle_little() {
+    let server = serve_with(RECEIVES, &["--websocket-ping-interval", "0"]);
+    let worker = server.workers()[0];
+    let message = frame(0x01, b"begun").into_iter().chain([0x80, 0xfe, 0x0b, 0xb8, 0, 0, 0, 0]);
+    let message: Vec<u8> = message.chain((0..3000_u32).map(|byte| b'a' + (byte * byte % 23) as u8)).collect();
+    let mut clients = Vec::new();
+    let mut open_more = |count: usize| {
+        for _ in 0..count {
+            let mut client = server.connect();
+            let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits";
+            client.send(format!("GET /echo HTTP/1.1\r\n{offer}\r\n{OPENING}"));
+            let response = client.read_response(true).unwrap();
+            let agreed = response.header("sec-websocket-extensions");
+            assert_eq!(agreed, Some("permessage-deflate; client_max_window_bits=12"));
+            for _ in 0..2 {
+                client.send(&message);
+                // Compressed.
+                assert_eq!(client.read_some().unwrap().first(), Some(&0xc1));
+            }
+            clients.push(client);
+        }
+        Server::memory(worker)
+    };
+    let before = open_more(100);
+    let grown = open_more(300).saturating_sub(before);
+    assert!(grown < 300 * 60 * 1024, "{} bytes each", grown / 300);
+}
+
+#[test]
+fn one_that_is_accepted_when_the_stop_has_begun_is_told() {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let mut server = serve_with(RECEIVES, &["--graceful-timeout", "600"]);
+        let before = server.workers();
+        let gate = server.scratch().join("gate");
+        let mut client = server.connect();
+        client.send(format!("GET /late?{} HTTP/1.1\r\n{OPENING}", gate.display()));
+        // It is with the application.
+        server.wait_until("an answer", || server.connect().get("/seen").status == 200);
+        server.signal(signal);
+        let title = |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        server.wait_until("the worker to stop", || {
+            before.iter().all(|pid| String::from_utf8_lossy(&title(pid)).contains("stopping"))
+        });
+        std::fs::write(&gate, "").unwrap();
+        assert_eq!(client.read_response(true).unwrap().status, 101);
+        assert_eq!(client.read_some().unwrap(), b"\x88\x02\x03\xf4");
+        client.send(frame(0x88, b"\x03\xf4"));
+        assert!(client.is_closed());
+        if signal == Signal::SIGTERM {
+            assert_eq!(server.wait().code(), Some(0));
+        } else {
+            server.wait_until("the old worker to leave", || {
+                server.workers().iter().all(|pid| !before.contains(pid))
+            });
+        }
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_clients_that_say_nothing() {
+    for path in ["/echo", "/flood"] {
+        let mut server = serve_with(RECEIVES, &["--graceful-timeout", "600"]);
+        let client = open(&server, path);
+        server.wait_until("an answer", || server.connect().get("/seen").status == 200);
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.wait().code(), Some(0), "{path}");
+        drop(client);
+    }
+}
+
+#[test]
+fn one_that_fails_is_listened_to_until_it_can_know() {
+    let server = serve(&["--websocket-max-message-size", "100"]);
+    for _ in 0..5 {
+        let mut client = open(&server, "/echo");
+        // The head of a message is enough.
+        client.send([0x82, 0xfe, 0xff, 0xff, 0, 0, 0, 0]);
+        seen(&server, "disconnect 1009 ");
+        for _ in 0..5 {
+            client.send([b'x'; 2000]);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let close = client.read_some().unwrap();
+        assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1009));
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn one_that_is_closed_is_forgotten() {
+    let server = serve_with(RECEIVES, &["--websocket-ping-interval", "600"]);
+    let mut client = open(&server, "/kept");
+    client.send(frame(0x88, b"\x03\xe8"));
+    assert_eq!(client.read_some().unwrap(), b"\x88\x02\x03\xe8");
+    assert!(client.is_closed());
+    // By the application's own method, and by who counts.
+    server.wait_until("nobody else to hold it", || {
+        server.connect().get("/references").text().parse::<u32>().is_ok_and(|count| count <= 2)
+    });
+}
+
+#[test]
+fn what_the_handshake_is_made_of_is_there_once() {
+    let server = serve_with(RECEIVES, &[]);
+    for twice in ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="] {
+        let response =
+            server.connect().send(format!("GET /echo HTTP/1.1\r\n{twice}\r\n{OPENING}")).response();
+        assert_eq!(response.status, 400, "{twice}");
+    }
+    let mut client = server.connect();
+    client.send(format!("GET /own-headers HTTP/1.1\r\n{OPENING}"));
+    let head = client.read_response(true).unwrap().head.to_lowercase();
+    assert_eq!(head.matches("sec-websocket-accept").count(), 1, "{head}");
+    assert!(head.contains("s3pplmbitxaq9kygzzhzrbk+xoo=") && head.contains("x-mine: z"), "{head}");
+    assert!(!head.contains("sec-websocket-extensions"), "{head}");
+}
+
+#[test]
+fn what_came_before_a_client_left_is_heard_to_the_end() {
+    let server = serve_with(RECEIVES, &[]);
+    let messages = 5000;
+    let client = open(&server, &format!("/turns?{messages}"));
+    let mut stream = client.stream();
+    stream.write_all(&frame(0x81, b"x").repeat(messages + 1)).unwrap();
+    // A closed connection, and no close frame.
+    client.stream().shutdown(std::net::Shutdown::Write).unwrap();
+    drop(client);
+    seen(&server, "heard 5000");
 }

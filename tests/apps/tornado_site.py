@@ -92,7 +92,18 @@ class Socket(websocket.WebSocketHandler):
         closed.append(f"{self.close_code} {self.close_reason}")
 
 
+class Deaf(websocket.WebSocketHandler):
+    async def on_message(self, message):
+        await asyncio.sleep(3600)
+
+
+class Loud(websocket.WebSocketHandler):
+    def on_message(self, message):
+        self.write_message(message)
+
+
 app = web.Application([
+    ("/deaf", Deaf), ("/loud", Loud),
     ("/socket/(.*)", Socket),
     ("/", Hello), ("/echo", Echo), ("/upload", Upload), ("/stream", Stream), ("/count", Counted), ("/wait", Wait),
     ("/closed", Closed), ("/fail", Fail), ("/pid", Pid),

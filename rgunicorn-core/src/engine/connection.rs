@@ -92,6 +92,10 @@ pub(crate) struct Connection {
     pub(crate) upgraded: bool,
     /// It was closed for another to have its place, and its client may not have seen that.
     pub(super) parting: bool,
+    /// Bytes of it that were read have still to be looked at.
+    pub(crate) left_unread: bool,
+    /// Its client has to be given time to read our last words, whatever it seems to be doing.
+    pub(crate) lingers: bool,
     /// Who has connected to us, and is trusted or isn't.
     peer: Peer,
     server: Arc<ServerAddress>,
@@ -168,6 +172,8 @@ impl Connection {
             page: false,
             upgraded: false,
             parting: false,
+            left_unread: false,
+            lingers: false,
             trusted: config.policy.forwarded_allow.allows(peer.ip()),
             peer,
             server,
@@ -664,15 +670,21 @@ impl Connection {
         }
     }
 
-    /// Takes bytes of an upgraded connection: those that came behind the request first, then what the socket has, in all
-    /// at most about `most` a call. False at the end of what the client sends.
+    /// From here on the connection carries something else than HTTP, and most of the time nothing: it keeps no more than it
+    /// must.
+    pub(crate) fn upgrade(&mut self) {
+        self.upgraded = true;
+        self.input.shrink_to_fit();
+    }
+
+    /// Takes bytes of an upgraded connection: those that came behind the request first, then what the socket has, until
+    /// `into` has about `most`. False at the end of what the client sends.
     pub(crate) fn take_upgraded(&mut self, into: &mut Vec<u8>, most: usize) -> std::io::Result<bool> {
         if self.has_more_input() {
             into.extend_from_slice(self.input.get(self.used..).unwrap_or(&[]));
             self.input.truncate(self.used);
         }
-        let end = into.len() + most;
-        while self.readable && into.len() < end {
+        while self.readable && into.len() < most {
             into.reserve(READ_SIZE);
             let offered = into.capacity() - into.len();
             match self.transport.read(into)? {
@@ -689,7 +701,7 @@ impl Connection {
 
     /// Whether there is something for [`take_upgraded`](Self::take_upgraded), as far as we know.
     pub(crate) fn has_upgraded_input(&self) -> bool {
-        self.upgraded && (self.readable || self.has_more_input())
+        self.upgraded && (self.readable || self.left_unread || self.has_more_input())
     }
 
     /// Throws away what the client still sends: [`Received::Gone`] once it has ended its side.

@@ -41,7 +41,7 @@ impl Engine {
     /// (RFC 9112 section 9.6).
     pub(super) fn linger(&mut self, key: usize) {
         let Some(connection) = self.connection(key) else { return };
-        if (!connection.shared && connection.has_been_read())
+        if (!connection.shared && !connection.lingers && connection.has_been_read())
             || connection.transport.finish_writing().is_err()
         {
             return self.close(key);

@@ -248,6 +248,15 @@ impl Output {
         })
     }
 
+    /// Keeps no large buffer without need.
+    pub(crate) fn trim(&mut self) {
+        const SMALL: usize = 4096;
+        if self.is_empty() && self.buffer.capacity() > SMALL {
+            self.buffer = Vec::new();
+            self.sent = 0;
+        }
+    }
+
     /// Gives it a buffer to start with, if it has none.
     pub(crate) fn lend_buffer(&mut self, make: impl FnOnce() -> Vec<u8>) {
         if self.buffer.capacity() == 0 {

@@ -187,10 +187,22 @@ impl Exchange {
     /// From here on the connection carries something else than HTTP: bytes are taken by [`read`](Self::read) and
     /// [pushed](Response::push) as they are. The head is to be sent by then.
     pub fn upgrade(&mut self) {
-        self.connection.upgraded = true;
+        self.connection.upgrade();
     }
 
-    /// Takes bytes of an upgraded connection, about `most` of them; false at the end of what the client sends.
+    /// Says whether bytes that were [read](Self::read) are still to be looked at: [`Occasion::Bytes`] is then told again, to who
+    /// wants to know.
+    pub fn leave_unread(&mut self, some: bool) {
+        self.connection.left_unread = some;
+    }
+
+    /// The client may not know that its connection ends, and still be sending: it is listened to for a while, so that it can
+    /// read our last words. The exchange is to be concluded then.
+    pub fn linger(&mut self) {
+        self.connection.lingers = true;
+    }
+
+    /// Takes bytes of an upgraded connection, until `into` has about `most`; false at the end of what the client sends.
     ///
     /// # Errors
     /// When the connection has failed.
@@ -217,6 +229,9 @@ pub struct Wants {
 impl Engine {
     /// Takes back an exchange whose application goes on by itself.
     pub fn park(&mut self, mut exchange: Exchange, wants: Wants) {
+        if exchange.connection.upgraded {
+            exchange.connection.response.output().trim();
+        }
         let knows_left = exchange.connection.parked.is_some_and(|parked| parked.knows_left);
         exchange.connection.parked =
             Some(Parked { wants_room: wants.room, wants_bytes: wants.bytes, knows_left });

@@ -18,15 +18,15 @@ use pyo3::types::{PyDict, PyTuple};
 use rgunicorn_core::app::{AppError, Body};
 use rgunicorn_core::engine::{Exchange, Occasion, Ticket, Wants};
 
-use super::awaitable::Ready;
+use super::awaitable::Allowance;
 use super::conversation::{self, Conversation, Driver, coroutine_methods};
 use super::lock;
 use super::message::{Message, type_name};
-use super::shared::{Shared, Talk, is_cancelled};
+use super::receive::{self, Receive, Source, Waiting};
+use super::shared::{Shared, Talk, cancel, is_cancelled, wake_all};
 use crate::python::failure;
 use crate::python::server_hooks::Asked;
-use body::disconnect;
-use response::{Said, unexpected};
+use response::{Said, gone, unexpected};
 pub(super) use response::{begin, refused};
 
 /// How much of a response may wait in memory before `send` waits for the client.
@@ -57,8 +57,16 @@ struct State {
     left: bool,
     /// The hooks that are to be told of the response.
     asked: Option<Asked>,
-    /// Futures of those who wait in `receive` for the client to leave.
-    receivers: Vec<Py<PyAny>>,
+    /// How much may be answered before the event loop has a turn.
+    allowance: Allowance,
+    /// How often the application was told that the client is gone.
+    tellings: u8,
+    /// How often it has sent something to a client that was gone.
+    unsent: u8,
+    /// For its end without a client.
+    timer: Option<Py<PyAny>>,
+    /// Those who wait in `receive` for the body, or for the client to leave.
+    receivers: Waiting,
     /// Futures of those who wait in `send` for the client to take what it was sent.
     senders: Vec<Py<PyAny>>,
 }
@@ -77,6 +85,11 @@ enum Stage {
 }
 
 impl State {
+    /// Nothing more is to be received: the response is complete, or the client is gone.
+    fn is_over(&self) -> bool {
+        self.given || self.stage == Stage::Ended || self.left
+    }
+
     /// What the engine must tell.
     fn wants(&self) -> Wants {
         Wants { room: !self.senders.is_empty(), bytes: self.body.is_some() && !self.receivers.is_empty() }
@@ -105,7 +118,11 @@ impl Cycle {
                 trailers: false,
                 left: false,
                 asked,
-                receivers: Vec::new(),
+                allowance: Allowance::new(),
+                tellings: 0,
+                unsent: 0,
+                timer: None,
+                receivers: Waiting::default(),
                 senders: Vec::new(),
             }),
         }
@@ -123,20 +140,19 @@ impl Cycle {
         let py = slf.py();
         let this = slf.get();
         let left = matches!(occasion, Occasion::Left | Occasion::Gone);
-        let (receivers, senders) = {
+        let senders = {
             let mut state = lock(&this.state);
             state.left |= left;
             if occasion == Occasion::Gone {
                 state.stage = Stage::Ended;
             }
-            // What has come of a body before its client left can still be read.
-            let told = left && (state.body.is_none() || occasion == Occasion::Gone);
-            let receivers = if told { std::mem::take(&mut state.receivers) } else { Vec::new() };
             let room = matches!(occasion, Occasion::Room | Occasion::Gone);
-            (receivers, if room { std::mem::take(&mut state.senders) } else { Vec::new() })
+            if room { std::mem::take(&mut state.senders) } else { Vec::new() }
         };
-        if occasion == Occasion::Bytes || (left && occasion != Occasion::Gone) {
-            this.pass_on(py);
+        if left {
+            this.wake_receivers(py);
+        } else if occasion == Occasion::Bytes {
+            Source::wake(this, py);
         }
         if occasion == Occasion::Gone {
             exchange.abandon();
@@ -144,11 +160,11 @@ impl Cycle {
         } else {
             this.park(py, exchange);
         }
-        if left {
-            this.shared.call_later(py, this.shared.grace(), slf.as_any());
+        if left && lock(&this.state).timer.is_none() {
+            let timer = this.shared.call_later(py, this.shared.grace(), slf.as_any());
+            lock(&this.state).timer = timer;
         }
-        this.shared.settle(py, receivers, || disconnect(py));
-        this.shared.settle(py, senders, || Ok(py.None().into_bound(py)));
+        wake_all(py, senders);
     }
 
     /// The task, if it has not ended.
@@ -161,11 +177,7 @@ impl Cycle {
         if lock(&self.state).given {
             return;
         }
-        if let Some(task) = self.task(py)
-            && let Err(error) = task.call_method0(py, "cancel")
-        {
-            tracing::error!("cannot cancel a task\n{}", failure::report(py, &error));
-        }
+        cancel(py, self.task(py));
     }
 
     /// Hands the exchange to the engine while the application waits.
@@ -197,17 +209,17 @@ impl Cycle {
 
     /// The response has its end, one way or the other.
     fn finish(&self, py: Python<'_>, mut exchange: Exchange) {
-        let (receivers, senders) = {
+        let senders = {
             let mut state = lock(&self.state);
             if let Some(asked) = &mut state.asked {
                 asked.answered(py, exchange.response());
             }
             state.stage = Stage::Ended;
-            (std::mem::take(&mut state.receivers), std::mem::take(&mut state.senders))
+            std::mem::take(&mut state.senders)
         };
         self.shared.give_back(py, exchange);
-        self.shared.settle(py, receivers, || disconnect(py));
-        self.shared.settle(py, senders, || Ok(py.None().into_bound(py)));
+        self.wake_receivers(py);
+        wake_all(py, senders);
     }
 
     /// What the server makes of an application that has come to its end.
@@ -281,12 +293,13 @@ impl Conversation for Cycle {
         let this = slf.get();
         // One that sends to a client that is gone is told so by an OSError.
         let late = matches!(&outcome, Err(error) if error.is_instance_of::<PyOSError>(py));
-        let (stage, left, owes) = {
+        let (stage, left, owes, timer) = {
             let mut state = lock(&this.state);
             state.task = None;
             state.scope = None;
-            (state.stage, state.left, late || !state.given)
+            (state.stage, state.left, late || !state.given, state.timer.take())
         };
+        cancel(py, timer);
         this.shared.forget(this.ticket);
         let (problem, result) = this.judge(py, outcome, stage, left);
         match (stage, problem) {
@@ -324,80 +337,78 @@ impl Conversation for Cycle {
 coroutine_methods! { Cycle {
     /// The next message from the client: the body of the request, then that the client is gone.
     fn asgi_receive<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let this = slf.get();
-        if let Some(message) = this.next_message(py)? {
-            return Ready::with(message);
-        }
-        let future = this.shared.future(py)?;
-        lock(&this.state).receivers.push(future.clone().unbind());
-        // The engine must know what is waited for; a step that is under way tells it when it ends.
-        if !lock(&this.driver).stepping
-            && let Some(exchange) = this.take()
-        {
-            this.park(py, exchange);
-        }
-        this.shared.wait(future)
+        Receive::of(slf.py(), receive::From::Http(slf.clone().unbind()))
     }
 
     /// Takes a part of the response.
     fn asgi_send<'py>(slf: &Bound<'py, Self>, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let this = slf.get();
+        let outcome = match this.take_part(py, message) {
+            Ok(Some(future)) => return this.shared.wait(future),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        let at_once = lock(&this.state).allowance.pays(0);
+        this.shared.sent(py, outcome, at_once)
+    }
+} }
+
+impl Cycle {
+    /// Makes a message part of the response, and sends what can be sent: what is to be waited for, if anything is.
+    fn take_part<'py>(
+        &self,
+        py: Python<'py>,
+        message: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let message = Message::new(message)?;
         let (stage, left) = {
-            let state = lock(&this.state);
+            let state = lock(&self.state);
             (state.stage, state.left)
         };
         if stage == Stage::Ended {
-            if !left {
-                return Err(unexpected(stage, message.kind()?));
-            }
-            // What is sent to a client that is gone is nobody's mistake.
-            this.note_unsent(py, &message)?;
-            return Ok(this.shared.done(py));
+            return match left {
+                true => self.note_unsent(py, &message).map(|()| None),
+                false => Err(unexpected(stage, message.kind()?)),
+            };
         }
-        let Some(mut exchange) = this.take() else {
-            this.note_unsent(py, &message)?;
-            return Ok(this.shared.done(py));
+        let Some(mut exchange) = self.take() else {
+            return self.note_unsent(py, &message).map(|()| None);
         };
-        match this.say(py, &mut exchange, &message, stage) {
+        match self.say(py, &mut exchange, &message, stage) {
             Err(error) => {
-                this.put_back(py, exchange);
+                self.put_back(py, exchange);
                 Err(error)
             }
             Ok(Said::Noted) => {
-                this.put_back(py, exchange);
-                Ok(this.shared.done(py))
+                self.put_back(py, exchange);
+                Ok(None)
             }
             Ok(Said::End) => {
-                lock(&this.state).given = true;
+                lock(&self.state).given = true;
                 exchange.conclude();
-                this.finish(py, exchange);
-                Ok(this.shared.done(py))
+                self.finish(py, exchange);
+                Ok(None)
             }
             Ok(Said::Piece) => match exchange.flush() {
                 Err(_) => {
-                    lock(&this.state).left = true;
-                    this.finish(py, exchange);
-                    Ok(this.shared.done(py))
+                    lock(&self.state).left = true;
+                    self.finish(py, exchange);
+                    Err(gone())
                 }
                 Ok(sent) => {
                     let wait = !sent && exchange.response().waiting() > HIGH_WATER;
-                    let future = if wait { Some(this.shared.future(py)?) } else { None };
+                    let future = if wait { Some(self.shared.future(py)?) } else { None };
                     if let Some(future) = &future {
-                        lock(&this.state).senders.push(future.clone().unbind());
+                        lock(&self.state).senders.push(future.clone().unbind());
                     }
-                    this.put_back(py, exchange);
-                    match future {
-                        Some(future) => this.shared.wait(future),
-                        None => Ok(this.shared.done(py)),
-                    }
+                    self.put_back(py, exchange);
+                    Ok(future)
                 }
             },
         }
     }
-} }
+}
 
 impl Drop for Cycle {
     /// A task that was thrown away: its client must not wait for ever.

@@ -12,7 +12,8 @@
 //! | [`scope`] | the dictionary that describes a request; [`header_names`] its constant parts |
 //! | [`log_variables`] | what the access log may ask for |
 //! | [`message`] | what an application sends, taken apart |
-//! | [`awaitable`] | what `receive` and `send` return where nothing must be waited for |
+//! | [`receive`] | what `receive` returns: an awaitable that takes a message when its awaiter goes on |
+//! | [`awaitable`] | what `send` returns where nothing must be waited for |
 //! | `tornado.py` | tornado's applications as ASGI applications |
 //! | `serve.py` | the event loop's life, the lifespan protocol |
 //!
@@ -26,6 +27,7 @@ mod cycle;
 mod header_names;
 mod log_variables;
 mod message;
+mod receive;
 mod scope;
 mod server;
 mod shared;

@@ -239,6 +239,7 @@ impl Server {
             turn: ours("turn")?,
             alarm: ours("ring")?,
             time_is_up: ours("time_is_up")?,
+            wake: ours("wake")?,
             stopped,
         };
         slf.get()
@@ -298,6 +299,13 @@ impl Server {
         self.shared.turns.cleans_up();
         let waiting: Vec<Talk> = lock(&self.shared.waiting).values().map(|talk| talk.clone_ref(py)).collect();
         waiting.iter().filter_map(|talk| talk.task(py)).collect()
+    }
+
+    /// Wakes up who waits for a message of a request.
+    fn wake(&self, py: Python<'_>, conversation: &Bound<'_, PyAny>) {
+        if let Ok(cycle) = conversation.cast::<Cycle>() {
+            cycle.get().wake_receivers(py);
+        }
     }
 
     /// A conversation's time has come: to be cancelled without its client, or to ask whether that is there.

@@ -12,7 +12,7 @@ use pyo3::types::PyDict;
 use rgunicorn_core::engine::{Exchange, Ticket, Wants};
 use rgunicorn_core::websocket::Contexts;
 
-use super::awaitable::Done;
+use super::awaitable::{Done, Pause};
 use super::cycle::Cycle;
 use super::lock;
 use super::scope::ScopeBuilder;
@@ -40,7 +40,9 @@ pub(super) struct Shared {
     pub(super) waiting: Mutex<HashMap<Ticket, Talk>>,
     /// Tasks that have not ended.
     pub(super) tasks: AtomicUsize,
-    /// What WebSockets compress with.
+    /// What WebSockets are read into, one after the other.
+    pub(super) buffer: Mutex<Vec<u8>>,
+    /// What they compress with.
     pub(super) contexts: Contexts,
     /// A turn is under way, or will be soon.
     pub(super) turning: AtomicBool,
@@ -62,6 +64,7 @@ pub(super) struct Loop {
     pub(super) turn: Py<PyAny>,
     pub(super) alarm: Py<PyAny>,
     pub(super) time_is_up: Py<PyAny>,
+    pub(super) wake: Py<PyAny>,
     /// The future that is done when the worker is.
     pub(super) stopped: Py<PyAny>,
 }
@@ -92,6 +95,7 @@ impl Shared {
             log_variables,
             waiting: Mutex::default(),
             tasks: AtomicUsize::new(0),
+            buffer: Mutex::default(),
             contexts: Contexts::default(),
             turning: AtomicBool::new(false),
             python: OnceLock::new(),
@@ -134,23 +138,18 @@ impl Shared {
         self.python()?.wait.bind(future.py()).call1((future,))
     }
 
-    /// Gives those who wait for these futures their result.
-    pub(super) fn settle<'py>(
+    /// What `send` returns, where it has done what there was to be done; `at_once` says that the event loop needs no turn
+    /// before it goes on.
+    pub(super) fn sent<'py>(
         &self,
         py: Python<'py>,
-        futures: Vec<Py<PyAny>>,
-        result: impl Fn() -> PyResult<Bound<'py, PyAny>>,
-    ) {
-        for future in futures {
-            let settle = || {
-                let future = future.bind(py);
-                // One that was cancelled is done.
-                if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
-                    future.call_method1(intern!(py, "set_result"), (result()?,))?;
-                }
-                PyResult::Ok(())
-            };
-            settle().unwrap_or_else(|error| complain(py, &error));
+        outcome: PyResult<()>,
+        at_once: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match (outcome, at_once) {
+            (outcome, false) => Pause::before(py, outcome),
+            (Ok(()), true) => Ok(self.done(py)),
+            (Err(error), true) => Err(error),
         }
     }
 
@@ -236,15 +235,31 @@ impl Shared {
         self.turns.config().asgi_disconnect_grace_period.as_secs_f64()
     }
 
-    /// Has a conversation's time come in so many seconds.
-    pub(super) fn call_later(&self, py: Python<'_>, seconds: f64, conversation: &Bound<'_, PyAny>) {
+    /// Has a conversation's time come in so many seconds: a timer, which keeps the conversation until then, or until it is
+    /// [cancelled](cancel).
+    pub(super) fn call_later(
+        &self,
+        py: Python<'_>,
+        seconds: f64,
+        conversation: &Bound<'_, PyAny>,
+    ) -> Option<Py<PyAny>> {
         let later = self.python().and_then(|python| {
             let arguments = (seconds, &python.time_is_up, conversation);
             python.call_later.bind(py).call(arguments, Some(python.in_context.bind(py)))
         });
-        if let Err(error) = later {
-            complain(py, &error);
-        }
+        later.map(Bound::unbind).inspect_err(|error| complain(py, error)).ok()
+    }
+
+    /// Has those who wait for a message of a conversation woken up in so many seconds.
+    pub(super) fn wake_later(
+        &self,
+        py: Python<'_>,
+        seconds: f64,
+        conversation: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let python = self.python()?;
+        let arguments = (seconds, &python.wake, conversation);
+        python.call_later.bind(py).call(arguments, Some(python.in_context.bind(py))).map(drop)
     }
 }
 
@@ -271,15 +286,41 @@ impl Talk {
     }
 }
 
+/// Cancels a timer or a task.
+pub(super) fn cancel(py: Python<'_>, what: Option<Py<PyAny>>) {
+    if let Some(what) = what
+        && let Err(error) = what.call_method0(py, intern!(py, "cancel"))
+    {
+        complain(py, &error);
+    }
+}
+
 /// Whether an exception says that its task was cancelled.
 pub(super) fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<pyo3::exceptions::asyncio::CancelledError>(py)
 }
 
-/// Whether somebody waits for a future: who was cancelled doesn't, and must not be given what others wait for.
-pub(super) fn still_waits(py: Python<'_>, future: &Py<PyAny>) -> bool {
-    let done = future.call_method0(py, intern!(py, "done")).and_then(|done| done.is_truthy(py));
-    done.is_ok_and(|done| !done)
+/// Wakes up whoever waits for a future. Whether there was somebody: who was cancelled doesn't wait.
+pub(super) fn wake(py: Python<'_>, future: &Py<PyAny>) -> bool {
+    let wake = || {
+        let future = future.bind(py);
+        let waits = !future.call_method0(intern!(py, "done"))?.is_truthy()?;
+        if waits {
+            future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+        }
+        PyResult::Ok(waits)
+    };
+    wake().unwrap_or_else(|error| {
+        complain(py, &error);
+        false
+    })
+}
+
+/// Wakes up those who wait for these futures.
+pub(super) fn wake_all(py: Python<'_>, futures: Vec<Py<PyAny>>) {
+    for future in futures {
+        wake(py, &future);
+    }
 }
 
 /// Something went wrong that is nobody's request.

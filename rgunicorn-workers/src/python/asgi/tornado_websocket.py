@@ -10,6 +10,10 @@ from tornado import httputil, websocket
 OURS = {"connection", "upgrade", "content-length", "date", "server", "sec-websocket-accept", "sec-websocket-protocol"}
 
 
+# How many messages may be on their way to a client before it isn't listened to any more.
+MOST = 64
+
+
 class Connection(httputil.HTTPConnection):
     """What a handler answers the handshake with, and sends its messages to."""
 
@@ -17,12 +21,18 @@ class Connection(httputil.HTTPConnection):
         self.context = context
         self.receive = receive
         self.messages = asyncio.Queue()
+        self.last = None
         self.accepted = False
 
     def put(self, message):
-        sent = asyncio.get_running_loop().create_future()
+        sent = self.last = asyncio.get_running_loop().create_future()
         self.messages.put_nowait((message, sent))
         return sent
+
+    async def room(self):
+        """Waits for a client to take what was sent, if that is much: a handler need not wait for what it writes."""
+        if self.messages.qsize() > MOST:
+            await asyncio.wait([self.last])
 
     def end(self):
         self.messages.put_nowait((None, None))
@@ -101,6 +111,7 @@ class Protocol(websocket.WebSocketProtocol):
     async def _receive_frame_loop(self):
         code = reason = None
         while not self.client_terminated:
+            await self.connection.room()
             message = await self.connection.receive()
             if message["type"] == "websocket.disconnect":
                 # 1005 says that there was none.

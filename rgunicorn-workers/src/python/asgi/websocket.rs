@@ -5,32 +5,27 @@
 
 mod closing;
 mod handshake;
+mod receiving;
+mod sending;
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
 
-use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyConnectionError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 use rgunicorn_core::app::AppError;
 use rgunicorn_core::engine::{Exchange, Occasion, Ticket, Wants};
 use rgunicorn_core::websocket::handshake::Agreement;
-use rgunicorn_core::websocket::{Codec, Event, code, may_be_sent};
+use rgunicorn_core::websocket::{Codec, code};
 
-use super::awaitable::Ready;
+use super::awaitable::Allowance;
 use super::conversation::{self, Conversation, Driver, coroutine_methods};
-use super::cycle::HIGH_WATER;
 use super::lock;
-use super::message::Message;
-use super::shared::{Shared, Talk, is_cancelled, still_waits};
+use super::receive::{From, Receive, Waiting};
+use super::shared::{Shared, Talk, is_cancelled, wake_all};
 use crate::python::failure;
-
-/// How many bytes of messages may wait for `receive` before the client has to.
-const QUEUE: usize = 256 * 1024;
-/// How much is read from one client before others have their turn.
-const READ: usize = 256 * 1024;
+use receiving::Inbox;
 
 /// A WebSocket, as its task runs it.
 #[pyclass(frozen, module = "rgunicorn")]
@@ -51,20 +46,26 @@ struct State {
     stage: Stage,
     /// `websocket.connect` was received.
     connected: bool,
-    /// Messages that wait for `receive`, and their size.
-    queue: VecDeque<Event>,
-    queued: usize,
+    inbox: Inbox,
+    /// How much may be answered before the event loop has a turn.
+    allowance: Allowance,
     /// What the application is told of the end, once it has come or is on its way.
     told: Option<(u16, String)>,
+    /// How often it was told.
+    tellings: u8,
+    /// It goes on receiving all the same.
+    in_vain: bool,
     /// Nothing more will come from the client.
     over: bool,
+    /// It has let its time for its part of the closing handshake pass.
+    late: bool,
     /// The client was asked whether it is there, and hasn't sent anything since.
     asked: bool,
     /// The next ring is for its answer.
     answer_due: bool,
-    /// When the client's part of the closing handshake is due.
-    close_by: Option<Instant>,
-    receivers: VecDeque<Py<PyAny>>,
+    /// The only one that there is.
+    timer: Option<Py<PyAny>>,
+    receivers: Waiting,
     senders: Vec<Py<PyAny>>,
 }
 
@@ -86,7 +87,7 @@ enum Stage {
 impl State {
     fn wants(&self) -> Wants {
         let reads = match self.stage {
-            Stage::Open => self.queued < QUEUE,
+            Stage::Open => self.inbox.has_room(),
             Stage::Closing => true,
             _ => false,
         };
@@ -97,27 +98,6 @@ impl State {
     fn end(&mut self, code: u16, reason: &str) {
         self.told.get_or_insert_with(|| (code, reason.into()));
         self.over = true;
-    }
-
-    /// Takes in what the client has sent.
-    fn hear(&mut self) {
-        while let Some(event) = self.codec.next() {
-            match event {
-                Event::End { code, reason } => {
-                    self.end(code, &reason);
-                }
-                // Nobody listens any more.
-                _ if self.stage != Stage::Open => {}
-                Event::Text(text) => {
-                    self.queued += text.len();
-                    self.queue.push_back(Event::Text(text));
-                }
-                Event::Binary(bytes) => {
-                    self.queued += bytes.len();
-                    self.queue.push_back(Event::Binary(bytes));
-                }
-            }
-        }
     }
 }
 
@@ -144,14 +124,17 @@ impl WebSocket {
                 codec: Codec::new(most, deflate, &contexts),
                 stage: Stage::Connecting,
                 connected: false,
-                queue: VecDeque::new(),
-                queued: 0,
+                inbox: Inbox::default(),
+                allowance: Allowance::new(),
                 told: None,
+                tellings: 0,
+                in_vain: false,
                 over: false,
+                late: false,
                 asked: false,
                 answer_due: false,
-                close_by: None,
-                receivers: VecDeque::new(),
+                timer: None,
+                receivers: Waiting::default(),
                 senders: Vec::new(),
             }),
         }
@@ -177,112 +160,70 @@ impl WebSocket {
             Occasion::Room | Occasion::Gone => std::mem::take(&mut lock(&this.state).senders),
             _ => Vec::new(),
         };
-        let mut open = occasion != Occasion::Gone;
-        if occasion == Occasion::Bytes {
-            let mut bytes = std::mem::take(lock(&this.state).codec.receive());
-            open = matches!(exchange.read(&mut bytes, READ), Ok(true));
-            let mut state = lock(&this.state);
-            *state.codec.receive() = bytes;
-            state.asked = false;
-            state.hear();
-        }
-        // A client of a WebSocket that ends its side without a word is gone.
-        open &= occasion != Occasion::Left;
+        let open = match occasion {
+            Occasion::Bytes => this.read(&mut exchange),
+            // A client of a WebSocket that ends its side without a word is gone: once all that it has sent was read.
+            Occasion::Left => !lock(&this.state).inbox.has_room(),
+            Occasion::Gone => false,
+            _ => true,
+        };
         if !open {
             lock(&this.state).end(code::ABNORMAL, "");
         }
-        this.go_on(py, exchange, open);
-        this.shared.settle(py, senders, || Ok(py.None().into_bound(py)));
+        Self::go_on(slf, exchange, open);
+        wake_all(py, senders);
     }
 
     /// Sends what there is to be sent, ends what has ended, and tells the application.
-    fn go_on(&self, py: Python<'_>, mut exchange: Exchange, open: bool) {
-        let (output, over) = {
-            let mut state = lock(&self.state);
-            (state.codec.take_output(), state.over)
+    fn go_on(slf: &Bound<'_, Self>, mut exchange: Exchange, open: bool) {
+        let py = slf.py();
+        let this = slf.get();
+        let (output, over, failed) = {
+            let mut state = lock(&this.state);
+            (state.codec.take_output(), state.over, !state.late && !state.codec.has_heard_close())
         };
         let sent = open
             && (output.is_empty()
                 || (exchange.response().push_raw(&output).is_ok() && exchange.flush().is_ok()));
         if !sent {
-            lock(&self.state).end(code::ABNORMAL, "");
+            lock(&this.state).end(code::ABNORMAL, "");
             exchange.abandon();
-            self.close(py, exchange);
-        } else if over && lock(&self.state).stage != Stage::Connecting {
+            Self::close(slf, exchange);
+        } else if over && lock(&this.state).stage != Stage::Connecting {
+            if failed {
+                // It doesn't know yet, and may be in the middle of a message.
+                exchange.linger();
+            }
             // A response of our own making ends here.
             let _ = exchange.response().end_body();
             exchange.conclude();
-            self.close(py, exchange);
+            Self::close(slf, exchange);
         } else {
-            self.put_back(py, exchange);
+            this.put_back(py, exchange);
         }
-        self.tell(py);
+        this.tell(py);
     }
 
     /// The connection is over.
-    fn close(&self, py: Python<'_>, exchange: Exchange) {
-        let senders = {
-            let mut state = lock(&self.state);
+    fn close(slf: &Bound<'_, Self>, exchange: Exchange) {
+        let py = slf.py();
+        let this = slf.get();
+        let (senders, in_vain) = {
+            let mut state = lock(&this.state);
             state.stage = Stage::Closed;
-            // What it has for compression is large.
-            state.codec = Codec::new(0, None, &self.shared.contexts);
-            std::mem::take(&mut state.senders)
+            // What it holds may be large.
+            state.codec = Codec::new(0, None, &this.shared.contexts);
+            (std::mem::take(&mut state.senders), state.in_vain)
         };
-        self.shared.give_back(py, exchange);
-        self.shared.settle(py, senders, || Ok(py.None().into_bound(py)));
-        if lock(&self.driver).has_ended() {
-            self.shared.forget(self.ticket);
+        this.shared.give_back(py, exchange);
+        wake_all(py, senders);
+        this.stop_timer(py);
+        if in_vain {
+            Self::wait_in_vain(slf);
         }
-    }
-
-    /// Gives those who wait in `receive` what there is.
-    fn tell(&self, py: Python<'_>) {
-        loop {
-            let Some(receiver) = lock(&self.state).receivers.pop_front() else { return };
-            if !still_waits(py, &receiver) {
-                continue;
-            }
-            match self.next_message(py) {
-                Ok(None) => return lock(&self.state).receivers.push_front(receiver),
-                Ok(Some(message)) => self.shared.settle(py, vec![receiver], || Ok(message.clone())),
-                Err(error) => super::shared::complain(py, &error),
-            }
+        if lock(&this.driver).has_ended() {
+            this.shared.forget(this.ticket);
         }
-    }
-
-    /// What `receive` returns next, if there is something.
-    fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let (event, end, connect) = {
-            let mut state = lock(&self.state);
-            let connect = !std::mem::replace(&mut state.connected, true);
-            let event = if connect { None } else { state.queue.pop_front() };
-            state.queued -= match &event {
-                Some(Event::Text(text)) => text.len(),
-                Some(Event::Binary(bytes)) => bytes.len(),
-                _ => 0,
-            };
-            (event, state.told.clone(), connect)
-        };
-        let message = PyDict::new(py);
-        let kind = intern!(py, "type");
-        match (event, end) {
-            _ if connect => message.set_item(kind, intern!(py, "websocket.connect"))?,
-            (Some(Event::Text(text)), _) => {
-                message.set_item(kind, intern!(py, "websocket.receive"))?;
-                message.set_item(intern!(py, "text"), text)?;
-            }
-            (Some(Event::Binary(bytes)), _) => {
-                message.set_item(kind, intern!(py, "websocket.receive"))?;
-                message.set_item(intern!(py, "bytes"), PyBytes::new(py, &bytes))?;
-            }
-            (_, Some((code, reason))) => {
-                message.set_item(kind, intern!(py, "websocket.disconnect"))?;
-                message.set_item(intern!(py, "code"), code)?;
-                message.set_item(intern!(py, "reason"), reason)?;
-            }
-            _ => return Ok(None),
-        }
-        Ok(Some(message.into_any()))
     }
 
     /// Hands the connection to the engine while the application waits.
@@ -364,7 +305,7 @@ impl Conversation for WebSocket {
                     });
                     exchange.fail(AppError::Failed { report });
                     lock(&this.state).end(code::ABNORMAL, "");
-                    this.close(py, exchange);
+                    Self::close(slf, exchange);
                 }
             }
             _ => {
@@ -393,97 +334,20 @@ impl Conversation for WebSocket {
 coroutine_methods! { WebSocket {
     /// The next message from the client.
     fn asgi_receive<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let this = slf.get();
-        if let Some(message) = this.next_message(py)? {
-            return Ready::with(message);
-        }
-        let future = this.shared.future(py)?;
-        lock(&this.state).receivers.push_back(future.clone().unbind());
-        // The client may have been made to wait until there was somebody to listen.
-        if !lock(&this.driver).stepping
-            && let Some(exchange) = this.take()
-        {
-            this.park(py, exchange);
-        }
-        this.shared.wait(future)
+        Receive::of(slf.py(), From::WebSocket(slf.clone().unbind()))
     }
 
     /// Takes a message for the client.
     fn asgi_send<'py>(slf: &Bound<'py, Self>, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let this = slf.get();
-        let message = Message::new(message)?;
-        let stage = lock(&this.state).stage;
-        let gone = || PyConnectionError::new_err("the WebSocket is closed");
-        if matches!(stage, Stage::Closing | Stage::Closed) {
-            return match message.kind()? {
-                "websocket.close" => Ok(this.shared.done(py)),
-                _ => Err(gone()),
-            };
-        }
-        if stage != Stage::Open {
-            let exchange = this.take().ok_or_else(gone)?;
-            let answered = match stage {
-                Stage::Connecting => Self::answer(slf, exchange, &message),
-                _ => this.reject_body(py, exchange, &message),
-            };
-            return match answered {
-                Ok(()) => Ok(this.shared.done(py)),
-                Err((error, exchange)) => {
-                    this.put_back(py, exchange);
-                    Err(error)
-                }
-            };
-        }
-        match message.kind()? {
-            "websocket.send" => {
-                let bytes = message.bytes(intern!(py, "bytes"))?;
-                let text = message.get(intern!(py, "text"))?.map(|text| text.cast_into::<PyString>());
-                let text = text.transpose().map_err(|_| PyTypeError::new_err("text must be a str"))?;
-                let text = text.as_ref().map(|text| text.to_cow()).transpose()?;
-                let mut exchange = this.take().ok_or_else(gone)?;
-                let output = {
-                    let mut state = lock(&this.state);
-                    match (bytes, text) {
-                        (Some(bytes), _) => state.codec.binary(bytes.as_bytes()),
-                        (None, Some(text)) => state.codec.text(&text),
-                        (None, None) => {}
-                    }
-                    state.codec.take_output()
-                };
-                if exchange.response().push_raw(&output).is_err() || exchange.flush().is_err() {
-                    this.go_on(py, exchange, false);
-                    return Err(gone());
-                }
-                let wait = exchange.response().waiting() > HIGH_WATER;
-                let future = if wait { Some(this.shared.future(py)?) } else { None };
-                if let Some(future) = &future {
-                    lock(&this.state).senders.push(future.clone().unbind());
-                }
-                this.put_back(py, exchange);
-                match future {
-                    Some(future) => this.shared.wait(future),
-                    None => Ok(this.shared.done(py)),
-                }
-            }
-            "websocket.close" => {
-                let code =
-                    message.get(intern!(py, "code"))?.map_or(Ok(code::NORMAL), |code| code.extract())?;
-                let reason = message.get(intern!(py, "reason"))?.map(|reason| reason.extract::<String>());
-                let reason = reason.transpose()?.unwrap_or_default();
-                if !may_be_sent(code) {
-                    return Err(PyRuntimeError::new_err(format!(
-                        "{code} is no code to close a WebSocket with"
-                    )));
-                }
-                Self::begin_close(slf, code, &reason);
-                Ok(this.shared.done(py))
-            }
-            kind => Err(PyRuntimeError::new_err(format!(
-                "unexpected message {kind:?}: 'websocket.send' or 'websocket.close' was expected"
-            ))),
-        }
+        let outcome = match Self::take_message(slf, message) {
+            Ok(Some(future)) => return this.shared.wait(future),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        let at_once = lock(&this.state).allowance.pays(0);
+        this.shared.sent(py, outcome, at_once)
     }
 } }
 

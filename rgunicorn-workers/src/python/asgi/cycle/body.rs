@@ -7,20 +7,89 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use super::super::lock;
-use super::super::shared::{complain, still_waits};
-use super::{Cycle, Stage};
+use super::super::receive::{Answer, Asking, Source};
+use super::super::shared::{Shared, wake};
+use super::Cycle;
 
 /// How much of a request's body `receive` returns at once, where it isn't all in memory.
 const PIECE: usize = 64 * 1024;
 
+/// How often it is told at once that the client is gone.
+const TELLINGS: u8 = 2;
+/// How long whoever asks on waits to be told again, in seconds.
+const AGAIN: f64 = 1.0;
+
+impl Source for Cycle {
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn ask<'py>(&self, py: Python<'py>, asking: Asking) -> PyResult<Answer<'py>> {
+        {
+            let mut state = lock(&self.state);
+            if asking == Asking::AtOnce && !state.allowance.pays(0) {
+                return Ok(Answer::Pause);
+            }
+            if (state.body.is_none() || state.given) && state.is_over() {
+                if asking != Asking::AfterWait && state.tellings >= TELLINGS {
+                    return Ok(Answer::WaitInVain);
+                }
+                state.tellings = state.tellings.saturating_add(1);
+            }
+        }
+        Ok(self.next_message(py)?.map_or(Answer::Wait, Answer::Message))
+    }
+
+    fn enlist(slf: &Bound<'_, Self>, future: Py<PyAny>, in_vain: bool) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        {
+            let mut state = lock(&this.state);
+            state.receivers.add(future);
+            state.allowance.renew();
+        }
+        if in_vain {
+            return this.shared.wake_later(py, AGAIN, slf.as_any());
+        }
+        // The engine must know what is waited for; a step that is under way tells it when it ends.
+        if !lock(&this.driver).stepping
+            && let Some(exchange) = this.take()
+        {
+            this.park(py, exchange);
+        }
+        Ok(())
+    }
+
+    fn delist(&self, future: &Py<PyAny>) -> bool {
+        lock(&self.state).receivers.remove(future)
+    }
+
+    fn wake(&self, py: Python<'_>) {
+        loop {
+            let Some(future) = lock(&self.state).receivers.next() else { return };
+            if wake(py, &future) {
+                return;
+            }
+        }
+    }
+}
+
 impl Cycle {
+    /// Wakes up all who wait for a message: there won't be one for each.
+    pub(in super::super) fn wake_receivers(&self, py: Python<'_>) {
+        loop {
+            let Some(future) = lock(&self.state).receivers.next() else { return };
+            wake(py, &future);
+        }
+    }
+
     /// What `receive` returns next: a message; nothing while the client is there and silent.
-    pub(super) fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (body, gone) = {
             let mut state = lock(&self.state);
             let body = state.body.take();
             // After a whole response there is nothing more to be received, what the client has sent of its request included.
-            (body.filter(|_| !state.given), state.given || state.stage == Stage::Ended || state.left)
+            (body.filter(|_| !state.given), state.is_over())
         };
         let Some(mut body) = body else {
             return if gone { disconnect(py).map(Some) } else { Ok(None) };
@@ -33,8 +102,10 @@ impl Cycle {
         match body.try_read(&mut piece) {
             Ok(count) => {
                 let more = count > 0 && body.remaining() != Some(0);
-                if more {
-                    lock(&self.state).body = Some(body);
+                {
+                    let mut state = lock(&self.state);
+                    state.allowance.charge(count);
+                    state.body = more.then_some(body);
                 }
                 request(py, piece.get(..count).unwrap_or(&piece), more).map(Some)
             }
@@ -49,24 +120,6 @@ impl Cycle {
             }
         }
     }
-
-    /// Passes on what has come of the body to those who wait for it.
-    pub(super) fn pass_on(&self, py: Python<'_>) {
-        loop {
-            let Some(receiver) = lock(&self.state).receivers.pop() else { return };
-            if !still_waits(py, &receiver) {
-                continue;
-            }
-            match self.next_message(py) {
-                Ok(None) => return lock(&self.state).receivers.push(receiver),
-                Ok(Some(message)) => self.shared.settle(py, vec![receiver], || Ok(message.clone())),
-                Err(error) => {
-                    complain(py, &error);
-                    return self.shared.settle(py, vec![receiver], || disconnect(py));
-                }
-            }
-        }
-    }
 }
 
 fn request<'py>(py: Python<'py>, body: &[u8], more: bool) -> PyResult<Bound<'py, PyAny>> {
@@ -77,7 +130,7 @@ fn request<'py>(py: Python<'py>, body: &[u8], more: bool) -> PyResult<Bound<'py,
     Ok(message.into_any())
 }
 
-pub(super) fn disconnect(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+fn disconnect(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let message = PyDict::new(py);
     message.set_item(intern!(py, "type"), intern!(py, "http.disconnect"))?;
     Ok(message.into_any())

@@ -1,6 +1,6 @@
 //! What an application sends of its response.
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyConnectionError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -69,23 +69,32 @@ impl Cycle {
         }
     }
 
-    /// Takes note of a message that nobody is there for any more.
+    /// Takes note of a message that nobody is there for any more. The rest of a response in one piece is nobody's mistake;
+    /// whoever goes on is told, as ASGI 2.4 has it.
     pub(super) fn note_unsent(&self, py: Python<'_>, message: &Message<'_, '_>) -> PyResult<()> {
+        /// A head, a body, trailers.
+        const REST: u8 = 3;
         let flag = |name| message.flag(name);
         let kind = message.kind()?;
         let trailers = match kind {
             "http.response.start" => flag(intern!(py, "trailers"))?,
             _ => lock(&self.state).trailers,
         };
-        let given = match kind {
-            "http.response.body" => !trailers && !flag(intern!(py, "more_body"))?,
-            "http.response.pathsend" | "http.response.trailers" => true,
-            _ => false,
+        let (rest, given) = match kind {
+            "http.response.start" => (true, false),
+            "http.response.body" => {
+                let last = !flag(intern!(py, "more_body"))?;
+                (last, last && !trailers)
+            }
+            "http.response.pathsend" | "http.response.trailers" => (true, true),
+            _ => (false, false),
         };
         let mut state = lock(&self.state);
+        state.left = true;
         state.trailers = trailers;
         state.given |= given;
-        Ok(())
+        state.unsent = state.unsent.saturating_add(1);
+        if rest && state.unsent <= REST { Ok(()) } else { Err(gone()) }
     }
 
     fn begin(&self, py: Python<'_>, response: &mut Response, message: &Message<'_, '_>) -> PyResult<Said> {
@@ -179,6 +188,11 @@ pub(super) fn unexpected(stage: Stage, kind: &str) -> PyErr {
         Stage::Ended => "the response is complete",
     };
     PyRuntimeError::new_err(format!("unexpected message {kind:?}: {expected}"))
+}
+
+/// What the application is told of a client that isn't there.
+pub(super) fn gone() -> PyErr {
+    PyConnectionError::new_err("the client has disconnected")
 }
 
 /// What the application is told of a response that can't be sent as it is.

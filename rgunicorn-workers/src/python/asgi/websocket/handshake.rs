@@ -14,6 +14,14 @@ use super::super::message::{Message, for_each_header};
 use super::super::shared::Talk;
 use super::{Stage, WebSocket};
 
+/// Whether a header is part of what is answered to the handshake: each of those is there once.
+fn is_ours(name: &[u8], subprotocol: bool) -> bool {
+    let is = |ours: &[u8]| name.eq_ignore_ascii_case(ours);
+    is(b"sec-websocket-accept")
+        || is(b"sec-websocket-extensions")
+        || (subprotocol && is(b"sec-websocket-protocol"))
+}
+
 impl WebSocket {
     /// The application answers the handshake.
     pub(super) fn answer(
@@ -47,22 +55,37 @@ impl WebSocket {
             Ok(Stage::Closed) => {
                 lock(&this.state).end(code::ABNORMAL, "");
                 exchange.conclude();
-                this.close(py, exchange);
+                Self::close(slf, exchange);
+                Ok(())
+            }
+            Ok(Stage::Open) => {
+                lock(&this.state).stage = Stage::Open;
+                exchange.upgrade();
+                let sent = exchange.flush().is_ok();
+                Self::go_on(slf, exchange, sent);
+                Self::opened(slf);
                 Ok(())
             }
             Ok(stage) => {
                 lock(&this.state).stage = stage;
-                if stage == Stage::Open {
-                    exchange.upgrade();
-                    let sent = exchange.flush().is_ok();
-                    this.go_on(py, exchange, sent);
-                    this.shared.remember(this.ticket, Talk::WebSocket(slf.clone().unbind()));
-                    Self::ask_later(slf);
-                } else {
-                    this.put_back(py, exchange);
-                }
+                this.put_back(py, exchange);
                 Ok(())
             }
+        }
+    }
+
+    /// Messages go both ways from now on.
+    fn opened(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        if lock(&this.state).stage != Stage::Open {
+            return;
+        }
+        this.shared.remember(this.ticket, Talk::WebSocket(slf.clone().unbind()));
+        if this.shared.turns.is_leaving() {
+            // The others were told when the stop began.
+            Self::stop(slf);
+        } else {
+            Self::ask_later(slf);
         }
     }
 
@@ -79,22 +102,28 @@ impl WebSocket {
         if let Some(agreement) = deflate {
             header(b"Sec-WebSocket-Extensions", agreement.header().as_bytes())?;
         }
+        let mut named = false;
         if let Some(subprotocol) = message.get(intern!(py, "subprotocol"))? {
             header(b"Sec-WebSocket-Protocol", subprotocol.cast_into::<PyString>()?.to_cow()?.as_bytes())?;
+            named = true;
         }
         if let Some(headers) = message.get(intern!(py, "headers"))? {
-            for_each_header(&headers, header)?;
+            for_each_header(
+                &headers,
+                |name, value| if is_ours(name, named) { Ok(()) } else { header(name, value) },
+            )?;
         }
         response.push(b"").map_err(refused)
     }
 
     /// A piece of the body of an ordinary response.
     pub(super) fn reject_body(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         mut exchange: Exchange,
         message: &Message<'_, '_>,
     ) -> Result<(), (PyErr, Exchange)> {
+        let py = slf.py();
+        let this = slf.get();
         let mut add = || {
             if message.kind()? != "websocket.http.response.body" {
                 return Err(PyRuntimeError::new_err("'websocket.http.response.body' was expected"));
@@ -115,13 +144,13 @@ impl WebSocket {
             Ok(true) => {
                 // That the client is gone shows again.
                 let _ = exchange.flush();
-                self.put_back(py, exchange);
+                this.put_back(py, exchange);
                 Ok(())
             }
             Ok(false) => {
-                lock(&self.state).end(code::ABNORMAL, "");
+                lock(&this.state).end(code::ABNORMAL, "");
                 exchange.conclude();
-                self.close(py, exchange);
+                Self::close(slf, exchange);
                 Ok(())
             }
         }
