@@ -14,12 +14,26 @@ on_wsgi_classes! {
     fn an_asgi_application_is_told_which_class_it_needs(class: &str) {
         let (status, _, said) = build().args(["-k", class, "asgi:app"]).run();
         assert_eq!(status, Some(3), "{said}");
-        let class = format!("is an ASGI application, and class {class} serves WSGI applications: class asgi runs it");
-        assert_has(&said, ["<function app at ", &class]);
-        // Loaded by the arbiter it is as well.
-        let (status, _, said) = build().args(["--preload", "asgi:Old"]).args(["-k", "sync"]).run();
-        assert_eq!(status, Some(3), "{said}");
-        assert!(said.contains("is an ASGI application"), "{said}");
+        let told = format!("is an ASGI application, and class {class} serves WSGI applications: class asgi runs it");
+        assert_has(&said, ["<function app at ", &told]);
+        // Loaded before there are workers it is as well.
+        for argument in ["--preload", "--check-config"] {
+            let (status, _, said) = build().args([argument, "-k", class, "asgi:app"]).run();
+            assert_eq!(status, Some(1), "{said}");
+            assert!(said.contains("is an ASGI application") && !said.contains("Booting worker"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_check_tells_the_other_way_round_as_well() {
+    let (status, _, said) = build().args(["--check-config", "-k", "asgi", "asgi:wsgi"]).run();
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("takes two arguments, as a WSGI application does"), "{said}");
+    for class in [&[][..], &["-k", "asgi"]] {
+        let (status, _, said) =
+            build().args(["--check-config", "asgi:app"]).args(class.iter().copied()).run();
+        assert_eq!(status, Some(0), "{said}");
     }
 }
 

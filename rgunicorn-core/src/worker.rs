@@ -58,6 +58,15 @@ pub trait WorkerClass: Send + Sync {
         Ok(())
     }
 
+    /// Whether the application that was just loaded in this process, before there are workers, is one for this class.
+    ///
+    /// # Errors
+    /// A [`BootError`] that says what it is, and what runs it.
+    fn suits(&self, config: &Config) -> Result<(), BootError> {
+        let _ = config;
+        Ok(())
+    }
+
     /// Makes the worker. Called in the forked process, once.
     ///
     /// # Errors

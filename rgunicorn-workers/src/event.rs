@@ -27,6 +27,10 @@ impl WorkerClass for Event {
         "event"
     }
 
+    fn suits(&self, config: &Config) -> Result<(), BootError> {
+        self.loader.suits(config)
+    }
+
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
         self.loader.check(config)
     }

@@ -34,6 +34,10 @@ impl WorkerClass for Sync {
         &["gunicorn.workers.sync.SyncWorker"]
     }
 
+    fn suits(&self, config: &Config) -> Result<(), BootError> {
+        self.loader.suits(config)
+    }
+
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
         self.loader.check(config)
     }

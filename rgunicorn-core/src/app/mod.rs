@@ -135,6 +135,15 @@ pub trait Loader: Send + Sync {
         let _ = config;
         Ok(())
     }
+
+    /// Whether the application that was just loaded in this process, before there are workers, can be called.
+    ///
+    /// # Errors
+    /// A [`BootError`] that says what it is, and what runs it.
+    fn suits(&self, config: &crate::config::Config) -> Result<(), BootError> {
+        let _ = config;
+        Ok(())
+    }
 }
 
 impl<F> Loader for F

@@ -191,6 +191,7 @@ impl Master {
         if config.preload_app && !self.preloaded {
             class.prepare(config)?;
             self.hooks.preload(config)?;
+            class.suits(config)?;
             self.preloaded = true;
         }
         Ok(())
@@ -223,7 +224,8 @@ pub(super) fn check(config: &Config, class: &dyn WorkerClass, hooks: &dyn Hooks)
     furnish(config);
     hooks.adopt(config).map_err(|error| BootError::Boot(error.to_string()))?;
     class.prepare(config)?;
-    hooks.preload(config)
+    hooks.preload(config)?;
+    class.suits(config)
 }
 
 /// Every setting, for the debug log.

@@ -60,6 +60,13 @@ impl WorkerClass for Asgi {
         rgunicorn_core::app::Loader::check(&self.loader, config)
     }
 
+    fn suits(&self, config: &Config) -> Result<(), BootError> {
+        match self.kind {
+            Kind::Asgi => self.loader.with_preloaded(asgi::suits),
+            Kind::Tornado => rgunicorn_core::app::Loader::suits(&self.loader, config),
+        }
+    }
+
     fn prepare(&self, config: &Config) -> Result<(), BootError> {
         self.loader.start(config)?;
         asgi::prepare(self.kind)

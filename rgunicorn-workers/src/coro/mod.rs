@@ -67,6 +67,10 @@ impl WorkerClass for Coro {
         "coro"
     }
 
+    fn suits(&self, config: &Config) -> Result<(), BootError> {
+        self.loader.suits(config)
+    }
+
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
         let refused = |why: String| ConfigError::setting("worker_class", format!("coro can't be had: {why}"));
         interposed::check_in_force().map_err(refused)?;

@@ -48,6 +48,10 @@ impl WorkerClass for Greenlets {
         self.aliases
     }
 
+    fn suits(&self, config: &Config) -> Result<(), BootError> {
+        Loader::suits(&self.loader, config)
+    }
+
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
         Loader::check(&self.loader, config)
     }

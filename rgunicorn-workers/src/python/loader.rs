@@ -9,6 +9,7 @@ use rgunicorn_core::app::{Application, Loader};
 use rgunicorn_core::config::{Config, ConfigError, current_directory};
 use rgunicorn_core::hooks::{HookError, Hooks};
 use rgunicorn_core::socket::Listener;
+use rgunicorn_core::sync::lock;
 use rgunicorn_core::sys::signals;
 use rgunicorn_core::worker::{BootError, WorkerContext};
 
@@ -36,6 +37,8 @@ struct Shared {
     /// Found once, by the arbiter, so that no worker has to ask a launcher script again.
     environment: OnceLock<Option<Environment>>,
     preloaded: std::sync::Mutex<Option<Py<PyAny>>>,
+    /// What a worker has found and not served yet.
+    found: std::sync::Mutex<Option<Py<PyAny>>>,
     /// Made when there is a hook for the first time.
     hooks: OnceLock<ServerHooks>,
     /// In a worker with `spew`.
@@ -46,9 +49,16 @@ impl WsgiLoader {
     /// A loader for the application that the configuration names. To be made before the process changes its directory.
     #[expect(clippy::new_without_default, reason = "it depends on where it is called")]
     pub fn new() -> Self {
-        let (environment, preloaded, hooks, spew) = Default::default();
+        let (environment, preloaded, found, hooks, spew) = Default::default();
         WsgiLoader {
-            shared: Arc::new(Shared { home: current_directory(), environment, preloaded, hooks, spew }),
+            shared: Arc::new(Shared {
+                home: current_directory(),
+                environment,
+                preloaded,
+                found,
+                hooks,
+                spew,
+            }),
         }
     }
 
@@ -85,7 +95,7 @@ impl WsgiLoader {
     }
 
     fn preloaded(&self) -> std::sync::MutexGuard<'_, Option<Py<PyAny>>> {
-        self.shared.preloaded.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.shared.preloaded)
     }
 }
 
@@ -112,9 +122,26 @@ impl WsgiLoader {
         Ok(application)
     }
 
-    /// Gives it back to be loaded by the class that is to serve it.
+    /// Looks at what was loaded before there are workers, if anything was.
+    ///
+    /// # Errors
+    /// As `look`.
+    pub(crate) fn with_preloaded(
+        &self,
+        look: impl FnOnce(&Bound<'_, PyAny>) -> Result<(), BootError>,
+    ) -> Result<(), BootError> {
+        if self.preloaded().is_none() {
+            return Ok(());
+        }
+        Python::attach(|py| {
+            let application = self.preloaded().as_ref().map(|application| application.bind(py).clone());
+            application.map_or(Ok(()), |application| look(&application))
+        })
+    }
+
+    /// Gives back what was found, to be loaded by the class that is to serve it.
     pub(crate) fn keep_object(&self, application: Py<PyAny>) {
-        *self.preloaded() = Some(application);
+        *lock(&self.shared.found) = Some(application);
     }
 
     /// The object, before anybody is told of it.
@@ -122,6 +149,9 @@ impl WsgiLoader {
     /// # Errors
     /// As for [`load_object`](Self::load_object).
     pub(crate) fn find(&self, config: &Config) -> Result<Py<PyAny>, BootError> {
+        if let Some(application) = lock(&self.shared.found).take() {
+            return Ok(application);
+        }
         let preloaded = self.preloaded().take();
         self.start(config)?;
         // Before the import, which may be what hangs.
@@ -232,6 +262,10 @@ impl Loader for WsgiLoader {
             ConfigError::setting(variable, error.to_string())
         };
         interpreter::check(self.environment()).map_err(variable)
+    }
+
+    fn suits(&self, config: &Config) -> Result<(), BootError> {
+        self.with_preloaded(|application| protocol::refuse_asgi(application, &config.worker_class))
     }
 }
 

@@ -42,6 +42,10 @@ impl WorkerClass for Threads {
         &["gthread", "gunicorn.workers.gthread.ThreadWorker"]
     }
 
+    fn suits(&self, config: &Config) -> Result<(), BootError> {
+        self.loader.suits(config)
+    }
+
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
         if config.threads == 0 {
             return Err(ConfigError::setting("threads", "0 threads can't answer a request; 1 is the least"));

@@ -85,6 +85,18 @@ pub(crate) fn prepare(kind: Kind) -> Result<(), BootError> {
     })
 }
 
+/// Whether an application is one of ASGI, as far as that can be seen.
+///
+/// # Errors
+/// [`BootError::Boot`], which says what it is.
+pub(crate) fn suits(application: &Bound<'_, PyAny>) -> Result<(), BootError> {
+    let py = application.py();
+    load::helper(py, include_str!("serve.py"), "rgunicorn_asgi")
+        .and_then(|module| module.call_method1("adapt", (application,)))
+        .map(drop)
+        .map_err(|error| BootError::Boot(failure::problem(py, &error)))
+}
+
 /// How often the heart beats, in seconds, while the application starts up or shuts down.
 const BEAT: f64 = 1.0;
 

@@ -36,7 +36,7 @@ mod websocket;
 
 use std::sync::{Mutex, MutexGuard};
 
-pub(crate) use boot::{AsgiApplication, EventLoop, Kind, prepare};
+pub(crate) use boot::{AsgiApplication, EventLoop, Kind, prepare, suits};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
