@@ -149,6 +149,39 @@ on_every_class! {
     }
 }
 
+/// A worker class in Python has no engine that would count its requests: its logger does.
+#[test]
+fn statsd_is_told_of_requests_of_worker_classes_in_python() {
+    let (socket, address) = receiver();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(
+        directory.path().join("counting.py"),
+        "import datetime, types\nimport custom_worker\n\nclass Counting(custom_worker.Plain):\n\
+         \x20   def run(self):\n\
+         \x20       response = types.SimpleNamespace(status='204 No Content', headers=[], sent=0)\n\
+         \x20       self.log.access(response, types.SimpleNamespace(headers=[]), {}, datetime.timedelta(milliseconds=5))\n\
+         \x20       self.log.error('trouble')\n\
+         \x20       super().run()\n",
+    )
+    .unwrap();
+    let _server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+        .args(["-k", "counting.Counting", "--pythonpath"])
+        .args([directory.path()])
+        .args(["--statsd-host", &address, "--statsd-prefix", "shop", "custom_worker:app"])
+        .start();
+    let texts = receive_all(
+        &socket,
+        &[
+            "shop.gunicorn.request.status.204:1|c|@1.0",
+            "shop.gunicorn.log.error:1|c|@1.0",
+            "shop.gunicorn.workers:1|g",
+        ],
+    );
+    for once in ["gunicorn.requests:1|c", "log.error"] {
+        assert_eq!(texts.concat().matches(once).count(), 1, "{once}: {texts:#?}");
+    }
+}
+
 /// Hooks that measure.
 const METRICS: &str = "
 def when_ready(server):

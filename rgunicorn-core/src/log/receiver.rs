@@ -50,8 +50,9 @@ pub(super) struct Receiver {
     credited: Instant,
     /// Whether it has taken nothing for all of a wait.
     stuck: bool,
-    /// Messages of which nobody knows yet.
+    /// Messages of which nobody knows yet, and why the last of them is lost.
     lost: u64,
+    reason: String,
     /// When something was last said, and for how long nothing is to be said after it.
     said: Option<(Instant, Duration)>,
 }
@@ -77,6 +78,7 @@ impl Receiver {
             credited: Instant::now(),
             stuck: false,
             lost: 0,
+            reason: String::new(),
             said: None,
         };
         if let Place::Internet(host, _) = &receiver.place {
@@ -126,6 +128,14 @@ impl Receiver {
                 }
                 _ => {}
             }
+            if matches!(self.place, Place::Internet(_, Type::DGRAM)) {
+                // What is said here is said of a datagram before this one.
+                if !std::mem::take(&mut again) {
+                    return Err(error);
+                }
+                self.count(&error);
+                continue;
+            }
             // It is gone, or another one has come in its place.
             if self.link.take().is_some_and(|link| !link.proven) {
                 self.leave_alone();
@@ -134,9 +144,9 @@ impl Receiver {
             if made || !std::mem::take(&mut again) {
                 return Err(error);
             }
-            if matches!(self.place, Place::Internet(..)) {
-                // A datagram or two before this one, or the last lines of a stream.
-                self.lost += 1;
+            if kind == Some(Type::STREAM) {
+                // Nobody knows how much of what was on its way.
+                self.count(&error);
             }
         }
     }
@@ -254,11 +264,20 @@ impl Receiver {
 
     /// A message is lost. What is to be said about it, if it is time to say something.
     fn lose(&mut self, error: &io::Error) -> Option<String> {
-        self.lost += 1;
+        self.count(error);
         let silence = self.next_word()?;
+        Some(self.say(silence))
+    }
+
+    fn count(&mut self, error: &io::Error) {
+        self.lost += 1;
+        self.reason = error.to_string();
+    }
+
+    fn say(&mut self, silence: Duration) -> String {
         self.said = Some((Instant::now(), silence));
         let lost = std::mem::take(&mut self.lost);
-        Some(format!("{}: {error}; messages lost since this was last said: {lost}", self.name))
+        format!("{}: {}; messages lost since this was last said: {lost}", self.name, self.reason)
     }
 
     /// A message was taken. What is to be said about others, if it is time to say something.
@@ -266,12 +285,10 @@ impl Receiver {
         if self.lost == 0 {
             return None;
         }
-        self.next_word()?;
-        // A datagram that was sent to nobody looks no different.
+        let longer = self.next_word()?;
+        // A datagram that is sent to nobody looks no different.
         let certain = !matches!(self.place, Place::Internet(_, Type::DGRAM));
-        self.said = Some((Instant::now(), if certain { SILENCE.0 } else { self.next_word()? }));
-        let lost = std::mem::take(&mut self.lost);
-        Some(format!("{}: messages lost since this was last said: {lost}", self.name))
+        Some(self.say(if certain { SILENCE.0 } else { longer }))
     }
 
     /// For how long nothing is to be said after a word now; none if it isn't time for one.
@@ -414,6 +431,18 @@ mod tests {
             "{said}"
         );
         assert_eq!(receiver.send(b"x"), None, "it was said");
+    }
+
+    #[test]
+    fn datagrams_to_nobody_are_told_of_once() {
+        let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let (mut receiver, failed) =
+            Receiver::open("statsd_host", &nobody, Place::Internet(nobody.clone(), Type::DGRAM));
+        assert!(failed.is_none(), "nobody can know yet");
+        let said: Vec<String> = (0..50).filter_map(|_| receiver.send(b"x")).collect();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("Connection refused") && said[0].ends_with(": 1"), "{said:?}");
+        assert!(receiver.lost > 10, "{}", receiver.lost);
     }
 
     #[test]
