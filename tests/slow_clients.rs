@@ -41,6 +41,35 @@ on_every_class! {
         assert_eq!(slow.send("def").response().text(), "abcdef");
     }
 
+    fn many_that_dribble_large_bodies_hold_up_nobody(class: &str) {
+        let server = server(class, &[]);
+        let head = |more: &str| format!("POST /digest HTTP/1.1\r\nHost: t\r\n{more}\r\n\r\n");
+        let mut slow: Vec<_> = (0..12).map(|number| (number % 3, server.connect())).collect();
+        for (kind, client) in &mut slow {
+            match kind {
+                0 => client.send(head("Content-Length: 300000")).send("x"),
+                1 => client.send(head("Transfer-Encoding: chunked")).send("1\r\nx\r\n"),
+                _ => client.send(head("Content-Length: 300000\r\nExpect: 100-continue")),
+            };
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        for _ in 0..3 {
+            answers_at_once(&server);
+        }
+        let body = "x".repeat(300_000);
+        for (kind, client) in &mut slow {
+            let answer = match kind {
+                0 => client.send(&body[1..]).response(),
+                1 => client.send(format!("{:x}\r\n{}\r\n0\r\n\r\n", 299_999, &body[1..])).response(),
+                _ => {
+                    assert_eq!(client.response().head, "HTTP/1.1 100 Continue\r\n\r\n");
+                    client.send(&body).response()
+                }
+            };
+            assert!(answer.text().starts_with("300000 "), "{kind}: {} {}", answer.head, answer.text());
+        }
+    }
+
     fn one_that_does_not_read_holds_up_nobody(class: &str) {
         let server = server(class, &[]);
         let mut slow = server.connect();

@@ -39,6 +39,24 @@ fn as_many_requests_wait_at_a_time_as_there_are_threads() {
 }
 
 #[test]
+fn slow_uploads_leave_threads_to_others() {
+    for threads in 1..=3 {
+        let server = server(threads, &[]);
+        let mut slow: Vec<_> = (0..6).map(|_| server.connect()).collect();
+        for client in &mut slow {
+            client.send("POST /digest HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000\r\n\r\nx");
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        for _ in 0..10 {
+            assert_eq!(server.connect().get("/").status, 200);
+        }
+        for client in &mut slow {
+            assert!(client.send(vec![b'x'; 999_999]).response().text().starts_with("1000000 "));
+        }
+    }
+}
+
+#[test]
 fn gthread_and_sync_with_threads_are_this_class() {
     for class in ["gthread", "sync", "gunicorn.workers.gthread.ThreadWorker"] {
         let arguments = ["-k", class, "--threads", "2", "promises:raw"];

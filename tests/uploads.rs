@@ -86,6 +86,8 @@ on_waiting_classes! {
         assert_eq!(server.connect().get("/").status, 200);
         assert!(!server.log().contains("ERROR"), "{}", server.log());
 
+        // The application may have an answer of its own. With one thread it isn't called: others would have none.
+        let server = self::server(class, &["--threads", "2", "--client-body-timeout", "0.5"]);
         let mut client = server.connect();
         post(&mut client, "/caught", 1_000_000);
         let answer = client.send("some").response();

@@ -40,6 +40,12 @@ pub(crate) fn engine(
     access: Option<AccessLog>,
     capacity: usize,
 ) -> Result<Engine, BootError> {
+    // One worker's word is enough.
+    if context.age == 0
+        && let Some(complaint) = config.spool.scratch.complaint()
+    {
+        tracing::warn!("{complaint}");
+    }
     let mut engine = Engine::new(std::mem::take(&mut context.listeners), config, access)
         .map_err(|error| BootError::Boot(format!("cannot start the engine: {error}")))?;
     context.slot.set_capacity(capacity);

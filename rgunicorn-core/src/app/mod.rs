@@ -19,22 +19,27 @@
 //! }
 //! ```
 
+mod allowance;
 mod body;
 mod peer;
 mod request;
 mod response;
+mod scratch;
 mod spool;
 
 use std::sync::Arc;
 
 use thiserror::Error;
 
+pub use allowance::Allowance;
+pub(crate) use allowance::{Admission, Charge, Streaming};
 pub use body::Body;
 pub use peer::{Peer, ServerAddress};
 pub use request::Request;
 pub(crate) use request::SharedSocket;
 pub use response::{BodyStream, Flow, OwnedBytes, Response, ResponseError, Sink};
 pub(crate) use response::{Broken, Progress};
+pub use scratch::Scratch;
 pub use spool::{Spool, SpoolLimits};
 
 use crate::worker::{BootError, WorkerContext};

@@ -280,8 +280,7 @@ impl Response {
             self.output.flush(transport).map_err(|_| ResponseError::Disconnected)?;
         }
         if self.output.in_memory() > self.spill.memory {
-            let directory = self.spill.directory.as_deref();
-            self.output.spill(|| directory.map_or_else(tempfile::tempfile, tempfile::tempfile_in))?;
+            self.output.spill(|| self.spill.scratch.file())?;
         }
         Ok(())
     }

@@ -2,20 +2,24 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Admission, Allowance, Charge, Scratch};
 
 /// When a [`Spool`] leaves memory, and where it goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SpoolLimits {
     /// The most bytes kept in memory.
     pub memory: usize,
-    /// The directory of the temporary file (gunicorn: `tmp_upload_dir`); the system's if none.
-    pub directory: Option<PathBuf>,
+    /// Where the temporary file is made.
+    pub scratch: Scratch,
+    /// How much all of the worker's may have there, if they are request bodies.
+    pub allowance: Arc<Allowance>,
 }
 
 impl Default for SpoolLimits {
     fn default() -> Self {
-        SpoolLimits { memory: 256 * 1024, directory: None }
+        SpoolLimits { memory: 256 * 1024, scratch: Scratch::default(), allowance: Arc::default() }
     }
 }
 
@@ -23,7 +27,7 @@ impl Default for SpoolLimits {
 #[derive(Debug, Default)]
 pub struct Spool {
     memory: Vec<u8>,
-    file: Option<File>,
+    file: Option<(File, Charge)>,
     written: u64,
     read: u64,
 }
@@ -35,26 +39,27 @@ impl Spool {
     /// When the file can't be made or written, such as on a full disk.
     pub fn write(&mut self, bytes: &[u8], limits: &SpoolLimits) -> io::Result<()> {
         if self.file.is_none() && self.memory.len() + bytes.len() > limits.memory {
-            let mut file = match &limits.directory {
-                Some(directory) => tempfile::tempfile_in(directory)?,
-                None => tempfile::tempfile()?,
-            };
+            let mut file = limits.scratch.file()?;
             file.write_all(&self.memory)?;
+            let mut charge = limits.allowance.begin();
+            charge.add(self.memory.len());
             self.memory = Vec::new();
-            self.file = Some(file);
+            self.file = Some((file, charge));
         }
         match &mut self.file {
-            Some(file) => file.write_all(bytes)?,
+            Some((file, charge)) => {
+                file.write_all(bytes)?;
+                charge.add(bytes.len());
+            }
             None => self.memory.extend_from_slice(bytes),
         }
         self.written += bytes.len() as u64;
         Ok(())
     }
 
-    /// Appends `bytes` in memory, whatever their number.
-    pub(crate) fn keep(&mut self, bytes: &[u8]) {
-        self.memory.extend_from_slice(bytes);
-        self.written += bytes.len() as u64;
+    /// Whether it may have more in its file, and may have one.
+    pub(crate) fn admission(&self, limits: &SpoolLimits) -> Admission {
+        limits.allowance.admits(self.file.as_ref().map(|(_, charge)| charge))
     }
 
     /// Ends the writing: what follows is reading, from the first byte on.
@@ -64,14 +69,12 @@ impl Spool {
     pub fn rewind(&mut self) -> io::Result<()> {
         self.read = 0;
         match &mut self.file {
-            Some(file) => file.seek(SeekFrom::Start(0)).map(|_| ()),
+            Some((file, charge)) => {
+                charge.arrived();
+                file.seek(SeekFrom::Start(0)).map(|_| ())
+            }
             None => Ok(()),
         }
-    }
-
-    /// All of it, where it is in memory.
-    pub(crate) fn into_memory(self) -> Option<Vec<u8>> {
-        self.file.is_none().then_some(self.memory)
     }
 
     /// How many bytes were written in all.
@@ -104,7 +107,7 @@ impl From<Vec<u8>> for Spool {
 impl Read for Spool {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = match &mut self.file {
-            Some(file) => file.read(buffer)?,
+            Some((file, _)) => file.read(buffer)?,
             None => {
                 let mut rest = self.memory.get(self.read as usize..).unwrap_or(&[]);
                 rest.read(buffer)?
@@ -120,7 +123,7 @@ mod tests {
     use super::*;
 
     fn round_trip(pieces: &[&[u8]], memory: usize) -> (Vec<u8>, bool) {
-        let limits = SpoolLimits { memory, directory: None };
+        let limits = SpoolLimits { memory, ..SpoolLimits::default() };
         let mut spool = Spool::default();
         for piece in pieces {
             spool.write(piece, &limits).unwrap();

@@ -48,7 +48,9 @@ pub use sources::{Loaded, Outcome, Sources, current_directory, from_toml, load};
 pub use table::{Setting, Status};
 pub use value::Value;
 
-use crate::app::SpoolLimits;
+use std::sync::Arc;
+
+use crate::app::{Allowance, Scratch, SpoolLimits};
 use crate::http::{Limits, Policy};
 
 impl Config {
@@ -98,6 +100,10 @@ impl Config {
 
     /// How much of a request body is kept in memory, and where the rest goes.
     pub fn spool_limits(&self) -> SpoolLimits {
-        SpoolLimits { memory: self.request_body_buffer, directory: self.tmp_upload_dir.clone() }
+        SpoolLimits {
+            memory: self.request_body_buffer,
+            scratch: Scratch::new(self.tmp_upload_dir.clone(), self.worker_tmp_dir.clone()),
+            allowance: Arc::new(Allowance::new(self.tmp_upload_limit)),
+        }
     }
 }

@@ -115,9 +115,9 @@ settings! {
         raw_env: Vec<(String, Option<String>)> as EnvPairs = Vec::new(), ["-e", "--env"] ENV, Implemented;
         /// The file that the number of the main process is written to.
         pidfile: Option<PathBuf> as OptionalPath = None, ["-p", "--pid"] FILE, Implemented;
-        /// The directory of gunicorn's heartbeat files.
-        worker_tmp_dir: Option<PathBuf> as OptionalPath = None,
-            ["--worker-tmp-dir"] DIR, Accepted("workers beat in shared memory, not in files");
+        /// A further directory for unlinked temporary files, where the system's can't be written. In gunicorn that of the
+        /// heartbeat files; here workers beat in shared memory.
+        worker_tmp_dir: Option<PathBuf> as OptionalPath = None, ["--worker-tmp-dir"] DIR, Implemented;
         /// The user that workers run as, by name or number; `None` leaves it as it is.
         user: Option<u32> as UserId = None, ["-u", "--user"] USER, Implemented;
         /// The group that workers run as, by name or number; `None` leaves it as it is.
@@ -127,7 +127,7 @@ settings! {
         /// Gives workers every group of the user they run as, not only the one of `group`.
         initgroups: bool as Switch = false, ["--initgroups"], Implemented;
         /// The directory of the unlinked temporary files that large request bodies go to; `None` is the
-        /// system's.
+        /// system's. Where it can't be written, `worker_tmp_dir`, `/var/tmp`, `/dev/shm` and memory are tried in turn.
         tmp_upload_dir: Option<PathBuf> as OptionalPath = None, [] DIR, Implemented;
         /// Headers of a trusted proxy, each with the value that says that the client came by TLS;
         /// `wsgi.url_scheme` is `https` then.
@@ -399,8 +399,13 @@ settings! {
         /// The largest request body in bytes, answered with 413 beyond; 0 is no limit.
         limit_request_body: u64 as Whole = 0, ["--limit-request-body"] BYTES, Implemented;
         /// How many bytes of a request body are kept in memory; a larger one goes to an unlinked temporary
-        /// file in `tmp_upload_dir`. With `threads` and `coro`, large bodies stream to the application instead.
+        /// file in `tmp_upload_dir`. With `threads` and `coro`, large bodies stream to the application instead, half as many
+        /// at a time as there are threads.
         request_body_buffer: usize as Whole = 256 * 1024, ["--request-body-buffer"] BYTES, Implemented;
+        /// How many bytes of request bodies a worker may have in temporary files at a time; 0 is no limit. A body that is larger
+        /// by itself is answered with 413. Where others have used it up, the oldest that is still arriving goes on alone, and
+        /// the rest waits for up to `client_body_timeout` (then 503).
+        tmp_upload_limit: u64 as Bytes = 1 << 30, ["--tmp-upload-limit"] BYTES, Implemented;
         /// How many seconds pass until the client of a WebSocket is asked whether it is there, and from then on again and again;
         /// 0 asks nobody. Classes `asgi` and `tornado`.
         websocket_ping_interval: Duration as Seconds = Duration::from_secs(20),

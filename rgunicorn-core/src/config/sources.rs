@@ -254,7 +254,7 @@ impl Loaded {
         }
         if let Some(directory) = config.tmp_upload_dir.as_ref().filter(|path| !chdir.join(path).is_dir()) {
             self.warnings.push(format!(
-                "{}: tmp_upload_dir: {} is not a directory: large request bodies will have no place to go",
+                "{}: tmp_upload_dir: {} is not a directory: large request bodies will go elsewhere",
                 self.origins.get("tmp_upload_dir").unwrap_or(&Origin::Default),
                 directory.display()
             ));

@@ -61,7 +61,11 @@ pub enum Bodies {
     Whole,
     /// A small one whole, so that no slow client holds up a thread with it; of others the application reads what has come,
     /// and its thread (or coroutine) waits for the rest.
-    Waited,
+    Waited {
+        /// For so many at a time. Further ones come whole, or at least until one of these has arrived: clients that take their
+        /// time are not to have all threads.
+        most: usize,
+    },
     /// The application is called as soon as there is a request head, reads what has come, and is told by
     /// [`Engine::next_stirred`](super::Engine::next_stirred) when to try again.
     Polled,
@@ -71,14 +75,26 @@ impl Bodies {
     /// Up to this length a body isn't worth a thread that waits for it.
     const SMALL: u64 = 64 * 1024;
 
+    /// For a class that can be in `capacity` requests at once, each of which may wait for its body: half of them do.
+    pub fn waited(capacity: usize) -> Self {
+        Bodies::Waited { most: capacity / 2 }
+    }
+
     /// Whether the application is called before a body of this framing has arrived. `waits` says that the client waits to
-    /// be told to send it.
-    pub(super) fn stream(self, framing: BodyFraming, waits: bool) -> bool {
+    /// be told to send it; `streams` is for how many others that is so.
+    pub(super) fn stream(self, framing: BodyFraming, waits: bool, streams: usize) -> bool {
         match (self, framing) {
             (Bodies::Whole, _) | (_, BodyFraming::None) => false,
-            (Bodies::Waited, BodyFraming::Length(length)) => waits || length > Self::SMALL,
-            (Bodies::Waited, BodyFraming::Chunked) | (Bodies::Polled, _) => true,
+            (Bodies::Polled, _) => true,
+            (Bodies::Waited { most }, _) if streams >= most => false,
+            (Bodies::Waited { .. }, BodyFraming::Length(length)) => waits || length > Self::SMALL,
+            (Bodies::Waited { .. }, BodyFraming::Chunked) => true,
         }
+    }
+
+    /// Whether it ever is.
+    pub(super) fn may_stream(self) -> bool {
+        !matches!(self, Bodies::Whole | Bodies::Waited { most: 0 })
     }
 }
 

@@ -10,10 +10,11 @@ use std::time::Instant;
 use super::buffers::{Buffers, READ_SIZE};
 use super::config::EngineConfig;
 use super::parked::Parked;
+use super::stalled::Wait;
 use super::tally::Entry;
 use super::transport::{Moved, Transport};
 use super::upload::{Beginning, Failure, Remains, Upload, WORTH_SKIPPING};
-use crate::app::{Body, Peer, Request, Response, ServerAddress, SharedSocket, Spool};
+use crate::app::{Admission, Body, Peer, Request, Response, ServerAddress, SharedSocket, Spool, SpoolLimits};
 use crate::http::proxy::{self, Preface, Proxied, ProxyVersions};
 use crate::http::response::Circumstances;
 use crate::http::{BodyDecoder, BodyFraming, HeadReader, Refusal, RequestHead};
@@ -51,6 +52,8 @@ pub(crate) enum Received {
     Refused(Refusal),
     /// What is being skipped has no end in sight.
     Useless,
+    /// There is no room for more of the body.
+    Stalled,
     /// The client is gone.
     Gone,
 }
@@ -70,6 +73,8 @@ pub(crate) struct Connection {
     pub(crate) read_closed: bool,
     /// Whether the poller knows the descriptor.
     pub(crate) registered: bool,
+    /// How its request's body waits for others.
+    pub(super) wait: Wait,
     pub(crate) deadline: Option<Instant>,
     /// The earliest timer entry that there is for this connection.
     pub(crate) timer: Option<Instant>,
@@ -160,6 +165,7 @@ impl Connection {
             readable: true,
             read_closed: false,
             registered: false,
+            wait: Wait::default(),
             deadline: None,
             timer: None,
             taken: 0,
@@ -345,6 +351,13 @@ impl Connection {
                 self.give_back_input(buffers);
                 return Received::Nothing;
             }
+            match self.admits_body(config) {
+                Admission::Yes => self.wait.stalled = false,
+                Admission::Wait => return Received::Stalled,
+                Admission::TooLarge => {
+                    return Received::Refused(Refusal::body_over_files(config.spool.allowance.most()));
+                }
+            }
             if self.input.capacity() == 0 {
                 self.input = buffers.take();
             }
@@ -449,8 +462,32 @@ impl Connection {
     }
 
     /// Whether the application reads the rest of the body by itself.
-    fn body_streams(&self, config: &EngineConfig) -> bool {
-        config.bodies.stream(self.head.body, self.waits_for_continue())
+    pub(super) fn body_streams(&self, config: &EngineConfig) -> bool {
+        config.bodies.stream(self.head.body, self.waits_for_continue(), config.spool.allowance.streams())
+    }
+
+    /// Whether it would, were it not for others.
+    pub(super) fn body_could_stream(&self, config: &EngineConfig) -> bool {
+        config.bodies.stream(self.head.body, self.waits_for_continue(), 0)
+    }
+
+    /// The length of the body of the current request, where the client has said it.
+    pub(super) fn body_length(&self) -> Option<u64> {
+        match self.head.body {
+            BodyFraming::Length(length) => Some(length),
+            _ => None,
+        }
+    }
+
+    /// What has come of the body of the current request.
+    pub(super) fn spooled(&self) -> &Spool {
+        &self.spool
+    }
+
+    /// Throws away what has come of the body of a request that was refused.
+    pub(super) fn forget_body(&mut self) {
+        self.spool = Spool::default();
+        self.wait.stalled = false;
     }
 
     /// Whether the client waits for `100 Continue`, and has sent nothing of its body.
@@ -467,11 +504,20 @@ impl Connection {
             return Err(Refusal::body_over_limit(config.limit_request_body));
         }
         self.phase = Phase::Body;
+        let most = config.spool.allowance.most();
+        if let BodyFraming::Length(length) = self.head.body
+            && most > 0
+            && length > most.max(config.spool.memory as u64)
+            && !config.bodies.may_stream()
+        {
+            return Err(Refusal::body_over_files(most));
+        }
         self.decoder = Some(BodyDecoder::new(self.head.body));
         if self.waits_for_continue() && !self.body_streams(config) {
             let output = self.response.output();
             output.lend_buffer(|| buffers.take());
             output.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.head.expects_continue = false;
             // Whatever doesn't go now goes with the engine's next turn; a failure shows when we read.
             let _ = self.transport_flush();
         }
@@ -484,8 +530,6 @@ impl Connection {
     }
 
     fn decode(&mut self, config: &EngineConfig) -> Result<bool, Refusal> {
-        // No more than came with the head, if the application reads the rest.
-        let streams = self.body_streams(config);
         let Some(decoder) = &mut self.decoder else { return Ok(true) };
         let encoded = self.input.get(self.used..).unwrap_or(&[]);
         let (spool, limits, most) = (&mut self.spool, &config.spool, config.limit_request_body);
@@ -496,11 +540,8 @@ impl Connection {
             }
             if most > 0 && spool.len() + piece.len() as u64 > most {
                 failure = Some(Refusal::body_over_limit(most));
-            } else if streams {
-                spool.keep(piece);
             } else if let Err(error) = spool.write(piece, limits) {
-                tracing::error!("cannot buffer a request body in a temporary file: {error}");
-                failure = Some(cannot_buffer());
+                failure = Some(cannot_buffer(&error, limits));
             }
         };
         let decoded = decoder.decode(encoded, &config.policy, &mut sink)?;
@@ -524,10 +565,7 @@ impl Connection {
     ) -> Result<bool, Refusal> {
         self.decoder = None;
         let mut spool = std::mem::take(&mut self.spool);
-        if let Err(error) = spool.rewind() {
-            tracing::error!("cannot read a request body back from its temporary file: {error}");
-            return Err(cannot_buffer());
-        }
+        spool.rewind().map_err(|error| cannot_buffer(&error, &config.spool))?;
         self.body = Body::buffered(spool);
         self.whole = true;
         self.hand_on(config, buffers, now);
@@ -542,15 +580,10 @@ impl Connection {
         now: Instant,
     ) -> Result<bool, Refusal> {
         let Some(decoder) = self.decoder.take() else { return Ok(false) };
-        let beginning = Beginning {
-            decoder,
-            greet: self.waits_for_continue(),
-            content: std::mem::take(&mut self.spool).into_memory().ok_or_else(cannot_buffer)?,
-            length: match self.head.body {
-                BodyFraming::Length(length) => Some(length),
-                _ => None,
-            },
-        };
+        let greet = self.waits_for_continue();
+        let mut early = std::mem::take(&mut self.spool);
+        early.rewind().map_err(|error| cannot_buffer(&error, &config.spool))?;
+        let beginning = Beginning { decoder, greet, early, length: self.body_length() };
         let upload = Arc::new(Upload::new(&self.transport, beginning, config));
         self.body = Body::arriving(Arc::clone(&upload));
         self.hand_on(config, buffers, now);
@@ -723,6 +756,16 @@ impl Connection {
     }
 }
 
-fn cannot_buffer() -> Refusal {
-    Refusal::internal_error("the request body could not be kept")
+/// Why a body can't be kept, for the log and for its client.
+#[cold]
+fn cannot_buffer(error: &std::io::Error, limits: &SpoolLimits) -> Refusal {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let place = limits.scratch.meant();
+    tracing::error!(
+        "Cannot keep a request body in a temporary file: {error}. See tmp_upload_dir, which is {place}, and tmp_upload_limit"
+    );
+    match error.kind() {
+        StorageFull | QuotaExceeded => Refusal::insufficient_storage("no space is left for the request body"),
+        _ => Refusal::internal_error("the request body could not be kept"),
+    }
 }

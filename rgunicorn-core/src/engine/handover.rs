@@ -288,6 +288,7 @@ impl Engine {
         if self.out_of_reach && !self.draining {
             self.begin_turn();
             self.attend();
+            self.unstall();
             self.answer_pages();
             self.publish();
         } else {

@@ -16,6 +16,7 @@
 //! | `transport` | the socket; TLS will stand there |
 //! | `accept` | taking connections from listeners |
 //! | `room` | idle connections that make way for others |
+//! | `stalled` | request bodies that wait for room |
 //! | `handover` | connections that go from worker to worker |
 //! | `timers` | deadlines |
 //! | `tally` | what the scoreboard is told |
@@ -32,6 +33,7 @@ mod output;
 mod pages;
 mod parked;
 mod room;
+mod stalled;
 mod tally;
 mod timers;
 mod transport;
@@ -61,6 +63,7 @@ pub(crate) use output::{Flushed, Output};
 pub use pages::Pages;
 pub use parked::{Occasion, Ticket, Wants};
 use room::Room;
+use stalled::Stalled;
 use tally::Tally;
 use timers::{Entry, Timers};
 pub(crate) use transport::Transport;
@@ -126,6 +129,7 @@ pub struct Engine {
     config: EngineConfig,
     acceptor: Acceptor,
     room: Room,
+    stalled: Stalled,
     /// What this worker shares with others; none if it is alone.
     handover: Option<Handover>,
     places: Slab<Place>,
@@ -182,6 +186,7 @@ impl Engine {
             config,
             acceptor,
             room: Room::default(),
+            stalled: Stalled::default(),
             handover: None,
             places: Slab::new(),
             ready: VecDeque::new(),
@@ -260,6 +265,7 @@ impl Engine {
         !(self.ready.is_empty() && self.again.is_empty() && self.pages.is_empty())
             || self.may_empty_queue()
             || self.may_take_over()
+            || self.may_unstall()
     }
 
     /// Whether the next turn takes another connection from the listen queue, or finds that none is left: no event tells
@@ -279,7 +285,8 @@ impl Engine {
     /// When something is due, at the latest, even if nothing happens.
     pub fn next_timer(&self) -> Option<Instant> {
         let acceptor = [self.acceptor.paused_until(), self.acceptor.doubts_from()];
-        [self.timers.next(), self.queue_left_until()].into_iter().chain(acceptor).flatten().min()
+        let own = [self.timers.next(), self.queue_left_until(), self.look_for_room_at()];
+        own.into_iter().chain(acceptor).flatten().min()
     }
 
     fn until_next_timer(&self, most: Option<Duration>) -> Option<Duration> {
@@ -300,6 +307,7 @@ impl Engine {
         if self.acceptor.resume(self.now) {
             self.make_room();
         }
+        self.unstall();
         self.take_over();
         if accept || self.draining {
             self.accept();
@@ -394,7 +402,7 @@ impl Engine {
                 }
             }
             // Whatever comes would wake us up for nothing.
-            Bodies::Whole | Bodies::Waited => self.forget(connection),
+            Bodies::Whole | Bodies::Waited { .. } => self.forget(connection),
         }
     }
 
@@ -494,12 +502,14 @@ impl Engine {
                             return;
                         }
                         self.expect_more(key);
+                        self.await_stream(key);
                         return self.register(key);
                     }
                     Received::Again => {
                         self.expect_more(key);
                         return self.again.push(key);
                     }
+                    Received::Stalled => return self.stall(key),
                     Received::Request => return self.arrive(key),
                     Received::Refused(refusal) => self.refuse(key, &refusal),
                     Received::Useless => {
@@ -606,6 +616,7 @@ impl Engine {
         if let Some(connection) = self.connection(key) {
             connection.phase = Phase::Closing;
             connection.deadline = None;
+            connection.forget_body();
         }
     }
 
@@ -666,6 +677,10 @@ impl Engine {
         match connection.phase {
             Phase::Head if !connection.is_idle() && connection.response.output().is_empty() => {
                 self.refuse(key, &Refusal::timeout("the request head took too long"));
+                self.progress(key);
+            }
+            Phase::Body if connection.wait.stalled && connection.response.output().is_empty() => {
+                self.refuse(key, &stalled::no_room());
                 self.progress(key);
             }
             Phase::Body if connection.response.output().is_empty() => {

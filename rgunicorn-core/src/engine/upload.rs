@@ -4,7 +4,7 @@
 //! connection has the other, until the response is over. Nothing is read ahead of the reader but what one `recv` brings,
 //! so that a fast client and a slow application cost no memory. Nothing here waits with the lock held.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::config::EngineConfig;
 use super::transport::{Moved, Transport};
+use crate::app::{Spool, Streaming};
 use crate::http::{BodyDecoder, Policy, Refusal};
 use crate::sync::lock;
 
@@ -33,6 +34,10 @@ pub(crate) struct Upload {
 
 #[derive(Debug)]
 struct State {
+    /// Came before the application was called.
+    early: Spool,
+    /// As long as the client may keep the reader waiting.
+    streaming: Option<Streaming>,
     /// None once the response is over.
     source: Option<Arc<Transport>>,
     decoder: BodyDecoder,
@@ -102,7 +107,7 @@ pub(super) enum Remains {
 #[derive(Debug)]
 pub(super) struct Beginning {
     pub(super) decoder: BodyDecoder,
-    pub(super) content: Vec<u8>,
+    pub(super) early: Spool,
     pub(super) length: Option<u64>,
     /// The client waits for `100 Continue`.
     pub(super) greet: bool,
@@ -110,15 +115,17 @@ pub(super) struct Beginning {
 
 impl Upload {
     pub(super) fn new(source: &Arc<Transport>, beginning: Beginning, config: &EngineConfig) -> Self {
-        let Beginning { decoder, content, length, greet } = beginning;
+        let Beginning { decoder, early, length, greet } = beginning;
         Upload {
             state: Mutex::new(State {
+                streaming: Some(config.spool.allowance.stream()),
                 source: Some(Arc::clone(source)),
                 decoder,
                 encoded: Vec::new(),
-                received: content.len() as u64,
+                received: early.len(),
+                early,
                 uncounted: 0,
-                content,
+                content: Vec::new(),
                 read: 0,
                 length,
                 stage: Stage::Arriving,
@@ -143,7 +150,7 @@ impl Upload {
     /// How many bytes are left to be read, where that is known.
     pub(crate) fn remaining(&self) -> Option<u64> {
         let state = self.state();
-        let here = (state.content.len() - state.read) as u64;
+        let here = (state.content.len() - state.read) as u64 + state.early.remaining();
         match (&state.stage, state.length) {
             (Stage::Ended, _) => Some(here),
             (_, Some(length)) => Some(length - state.received + here),
@@ -157,6 +164,9 @@ impl Upload {
     /// `WouldBlock` if nothing is there yet; anything else is final.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.state();
+        if state.early.remaining() > 0 {
+            return state.early.read(buffer);
+        }
         loop {
             let rest = state.content.get(state.read..).unwrap_or(&[]);
             if !rest.is_empty() || buffer.is_empty() {
@@ -188,7 +198,8 @@ impl Upload {
             let mut state = self.state();
             let Some(source) = state.source.clone() else { return };
             // Nobody waits for what is there already.
-            if state.stage != Stage::Arriving || state.read < state.content.len() {
+            let is_here = state.read < state.content.len() || state.early.remaining() > 0;
+            if state.stage != Stage::Arriving || is_here {
                 return;
             }
             let room = if state.greeting.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
@@ -210,7 +221,7 @@ impl Upload {
         let mut state = self.state();
         if state.stage == Stage::Arriving && state.source.is_some() {
             let refusal = Refusal::timeout("the client paused too long while sending the request body");
-            state.stage = Stage::Failed(Failure::Refused(refusal));
+            state.fail(Failure::Refused(refusal));
         }
     }
 
@@ -239,6 +250,7 @@ impl Upload {
     pub(super) fn end(&self) -> Remains {
         let mut state = self.state();
         let source = state.source.take();
+        state.streaming = None;
         match state.stage {
             // Two can't read from one descriptor, and those who wait in poll(2) can only be told by the descriptor.
             Stage::Arriving if state.waiting > 0 => {
@@ -281,6 +293,7 @@ impl State {
                 encoded.drain(..decoded.consumed);
                 if decoded.done {
                     self.stage = Stage::Ended;
+                    self.streaming = None;
                 }
             }
             Err(refusal) => return Err(self.fail(Failure::Refused(refusal))),
@@ -295,6 +308,7 @@ impl State {
 
     fn fail(&mut self, failure: Failure) -> io::Error {
         let error = failure.error();
+        self.streaming = None;
         self.stage = Stage::Failed(failure);
         error
     }

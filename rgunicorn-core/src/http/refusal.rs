@@ -51,6 +51,12 @@ impl Refusal {
         Refusal::body_too_large(format!("the request body is larger than limit_request_body, {limit} bytes"))
     }
 
+    /// 413: the body is larger than what a worker may have in temporary files.
+    #[cold]
+    pub fn body_over_files(limit: u64) -> Self {
+        Refusal::body_too_large(format!("the request body is larger than tmp_upload_limit, {limit} bytes"))
+    }
+
     /// 414: the request line is longer than `limit_request_line`.
     #[cold]
     pub fn line_too_long(limit: usize) -> Self {
@@ -93,6 +99,12 @@ impl Refusal {
     #[cold]
     pub fn gateway_timeout() -> Self {
         Refusal::new(504, "Gateway Timeout", "")
+    }
+
+    /// 507: no space is left for the body.
+    #[cold]
+    pub fn insufficient_storage(message: impl Into<String>) -> Self {
+        Refusal::new(507, "Insufficient Storage", message)
     }
 
     /// 503: no room for this request now.

@@ -1,5 +1,6 @@
 //! Writing to, and replacing, open descriptors.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -73,6 +74,14 @@ pub fn scratch(name: &str) -> io::Result<File> {
     let file = memfd_create(name, MFdFlags::MFD_CLOEXEC)?;
     fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
     Ok(file.into())
+}
+
+/// As [`scratch`], for one who writes where he likes.
+///
+/// # Errors
+/// When there is no memory, or there are no descriptors, left.
+pub fn memory(name: &CStr) -> io::Result<File> {
+    Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC)?.into())
 }
 
 /// Whether the descriptor with this number is a pipe.

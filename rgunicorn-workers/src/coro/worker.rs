@@ -61,8 +61,8 @@ impl CoroWorker {
         runtime: Arc<dyn Runtime>,
     ) -> Result<Self, BootError> {
         let failed = |what: &str, error: std::io::Error| BootError::Boot(format!("cannot {what}: {error}"));
-        let config = EngineConfig { bodies: Bodies::Waited, ..EngineConfig::new(&context.config) };
         let most = most_at_once(&context.config);
+        let config = EngineConfig { bodies: Bodies::waited(most), ..EngineConfig::new(&context.config) };
         let (application, engine) = boot::boot(&mut context, loader, config, most)?;
         runtime.start()?;
         if !context.config.request_timeout.is_zero() {

@@ -54,8 +54,8 @@ impl WorkerClass for Threads {
     }
 
     fn boot(&self, mut context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {
-        let config = EngineConfig { bodies: Bodies::Waited, ..EngineConfig::new(&context.config) };
         let threads = context.config.threads;
+        let config = EngineConfig { bodies: Bodies::waited(threads), ..EngineConfig::new(&context.config) };
         let (application, engine) = boot::boot(&mut context, &*self.loader, config, threads)?;
         let recycling = Recycling::new(&context);
         let pool = Pool::new(application, engine, context.config.threads, recycling)

@@ -71,6 +71,7 @@ fn every_setting_of_gunicorn_is_here_with_its_flags_and_default() {
             ("limit_request_head", true),
             ("limit_request_body", true),
             ("request_body_buffer", true),
+            ("tmp_upload_limit", true),
             ("websocket_ping_interval", true),
             ("websocket_ping_timeout", true),
             ("access_log_json", true),
