@@ -129,6 +129,34 @@ fn requests_are_cancelled_before_the_lifespan_ends() {
 }
 
 #[test]
+fn handlers_of_signals_do_not_keep_a_worker_from_stopping() {
+    for choice in ["asyncio", "uvloop"] {
+        for handlers in ["loop", "removed", "signal"] {
+            let arguments =
+                ["-k", "asgi", "--asgi-loop", choice, "--graceful-timeout", "300", "asgi_edges:app"];
+            let mut server = build().env("HANDLERS", handlers).args(arguments).start();
+            for (signal, times) in [(Signal::SIGHUP, 1), (Signal::SIGTERM, 2)] {
+                let mut client = server.connect();
+                client.send("GET /short HTTP/1.1\r\nHost: a\r\n\r\n");
+                server.wait_for_log_times("request: is here", times);
+                server.signal(signal);
+                assert_eq!(client.response().text(), "answered", "{choice} {handlers}");
+                if signal == Signal::SIGHUP {
+                    server.wait_for_log_times("is ready", 2);
+                    server.wait_for_log_times("lifespan: closes the pool", 1);
+                    server.wait_for_workers(1);
+                }
+            }
+            assert_eq!(server.wait().code(), Some(0), "{choice} {handlers}");
+            let log = server.log();
+            let called = if handlers == "removed" { 0 } else { 2 };
+            assert_eq!(log.matches("handler: called").count(), called, "{choice} {handlers}: {log}");
+            assert_eq!(log.matches("lifespan: closes the pool").count(), 2, "{log}");
+        }
+    }
+}
+
+#[test]
 fn a_start_up_that_fails_is_told_whatever_becomes_of_it() {
     let server = build().args(["-k", "asgi", "asgi_edges:app"]).env("LIFESPAN", "raise").start();
     server.wait_for_log("ValueError: raised at start-up");

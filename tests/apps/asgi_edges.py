@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 
 # By whoever asks for it while this is imported; the one that runs.
 loop_at_import = asyncio.get_event_loop()
@@ -88,6 +89,12 @@ async def late_work(scope, receive, send):
         raise
 
 
+async def short(scope, receive, send):
+    print("request: is here", flush=True)
+    await asyncio.sleep(1)
+    await answer(send, "answered")
+
+
 async def hold(scope, receive, send):
     print("request: holds", flush=True)
     try:
@@ -106,6 +113,7 @@ ROUTES = {
     "/refused": refused,
     "/refused-for-good": refused_for_good,
     "/seen": show_seen,
+    "/short": short,
     "/trailers": trailers,
     "/upgrade-required": upgrade_required,
 }
@@ -134,6 +142,13 @@ async def lifespan(scope, receive, send):
     if os.environ.get("LIFESPAN") == "raise":
         raise ValueError("raised at start-up")
     pool["open"] = True
+    loop, handlers = asyncio.get_running_loop(), os.environ.get("HANDLERS")
+    if handlers in ("loop", "removed"):
+        loop.add_signal_handler(signal.SIGTERM, lambda: print("handler: called", flush=True))
+    if handlers == "removed":
+        loop.remove_signal_handler(signal.SIGTERM)
+    if handlers == "signal":
+        signal.signal(signal.SIGTERM, lambda *_: print("handler: called", flush=True))
     await send({"type": "lifespan.startup.complete"})
     await receive()
     print("lifespan: closes the pool", flush=True)
