@@ -100,6 +100,15 @@ fn a_task_that_is_cancelled_before_it_has_begun_takes_no_message() {
 }
 
 #[test]
+fn a_task_of_anyios_that_is_cancelled_takes_no_message() {
+    let server = serve(&[]);
+    let mut client = open(&server, "/under-anyio");
+    assert_eq!(client.read_some().unwrap(), b"\x81\x08given up");
+    client.send(text("one"));
+    assert!(client.read_some().unwrap().starts_with(b"\x81\x03one"));
+}
+
+#[test]
 fn an_application_that_asks_on_after_the_end_is_told_twice_and_waits() {
     for event_loop in LOOPS {
         let server = serve(&["--asgi-loop", event_loop, "--asgi-disconnect-grace-period", "1"]);

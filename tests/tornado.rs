@@ -73,6 +73,21 @@ fn an_application_of_tornados() {
 }
 
 #[test]
+fn a_handler_that_streams_without_end_is_told_that_its_client_has_left() {
+    let server = serve("tornado", "tornado_site:app");
+    let mut client = server.connect();
+    client.send("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(!client.read_some().unwrap().is_empty());
+    // Nor does it keep others from theirs.
+    assert_eq!(server.connect().get("/closed").status, 200);
+    drop(client);
+    server.wait_until("the handler to be told", || {
+        server.connect().get("/closed").text().contains("the stream is closed")
+    });
+    assert!(!server.log().contains("ERROR"), "{}", server.log());
+}
+
+#[test]
 fn a_wsgi_application_in_its_loop() {
     let server = serve("gunicorn.workers.gtornado.TornadoWorker", "promises:raw");
     let mut client = server.connect();

@@ -5,6 +5,8 @@ import os
 import sys
 import time
 
+import anyio
+
 seen = []
 kept = []
 
@@ -43,6 +45,16 @@ async def one_of_two(receive, path):
     await asyncio.wait([first])
     # On some loops the first got it before.
     return message if first.cancelled() else first.result()
+
+
+async def under_anyio(receive, send):
+    """A task of anyio's that is cancelled while it waits."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(receive)
+        await anyio.sleep(0.05)
+        group.cancel_scope.cancel()
+    await send({"type": "websocket.send", "text": "given up"})
+    return await receive()
 
 
 async def not_begun(receive):
@@ -161,6 +173,9 @@ async def socket(scope, receive, send):
         await send({"type": "websocket.send", "text": message["text"]})
     elif path == "/one-of-two":
         message = await one_of_two(receive, query)
+        await send({"type": "websocket.send", "text": message["text"]})
+    elif path == "/under-anyio":
+        message = await under_anyio(receive, send)
         await send({"type": "websocket.send", "text": message["text"]})
     elif path == "/not-begun":
         message = await not_begun(receive)

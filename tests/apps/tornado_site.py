@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from tornado import web, websocket
+from tornado import iostream, web, websocket
 
 closed = []
 
@@ -92,6 +92,16 @@ class Socket(websocket.WebSocketHandler):
         closed.append(f"{self.close_code} {self.close_reason}")
 
 
+class Endless(web.RequestHandler):
+    async def get(self):
+        try:
+            while True:
+                self.write("x" * 1000)
+                await self.flush()
+        except iostream.StreamClosedError:
+            closed.append("the stream is closed")
+
+
 class Deaf(websocket.WebSocketHandler):
     async def on_message(self, message):
         await asyncio.sleep(3600)
@@ -103,7 +113,7 @@ class Loud(websocket.WebSocketHandler):
 
 
 app = web.Application([
-    ("/deaf", Deaf), ("/loud", Loud),
+    ("/deaf", Deaf), ("/loud", Loud), ("/endless", Endless),
     ("/socket/(.*)", Socket),
     ("/", Hello), ("/echo", Echo), ("/upload", Upload), ("/stream", Stream), ("/count", Counted), ("/wait", Wait),
     ("/closed", Closed), ("/fail", Fail), ("/pid", Pid),

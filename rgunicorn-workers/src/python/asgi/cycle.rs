@@ -344,13 +344,15 @@ coroutine_methods! { Cycle {
     fn asgi_send<'py>(slf: &Bound<'py, Self>, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let this = slf.get();
-        let outcome = match this.take_part(py, message) {
-            Ok(Some(future)) => return this.shared.wait(future),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
+        let (stage, left, at_once) = {
+            let mut state = lock(&this.state);
+            (state.stage, state.left, state.allowance.pays(0))
         };
-        let at_once = lock(&this.state).allowance.pays(0);
-        this.shared.sent(py, outcome, at_once)
+        match this.take_part(py, message, stage, left) {
+            Ok(Some(future)) => this.shared.wait(future),
+            Ok(None) => this.shared.sent(py, Ok(()), at_once),
+            Err(error) => this.shared.sent(py, Err(error), at_once),
+        }
     }
 } }
 
@@ -360,12 +362,10 @@ impl Cycle {
         &self,
         py: Python<'py>,
         message: &Bound<'py, PyAny>,
+        stage: Stage,
+        left: bool,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let message = Message::new(message)?;
-        let (stage, left) = {
-            let state = lock(&self.state);
-            (state.stage, state.left)
-        };
         if stage == Stage::Ended {
             return match left {
                 true => self.note_unsent(py, &message).map(|()| None),

@@ -166,6 +166,23 @@ impl Receive {
     fn close(&self, py: Python<'_>) {
         self.give_up(py);
     }
+
+    // What anyio asks a task's coroutine about, by `inspect.getcoroutinestate`.
+
+    #[getter]
+    fn cr_running(&self) -> bool {
+        false
+    }
+
+    #[getter]
+    fn cr_suspended(&self) -> bool {
+        !matches!(*lock(&self.stage), Stage::Asks(Asking::AtOnce) | Stage::Over)
+    }
+
+    #[getter]
+    fn cr_frame(&self) -> Option<Py<PyAny>> {
+        None
+    }
 }
 
 impl Drop for Receive {

@@ -20,7 +20,7 @@ def adapt(application, load):
     """An ASGI application that does what tornado's own server would have this one do; None where it is one of WSGI.
     `load` makes the module of tornado_websocket.py."""
     try:
-        from tornado import httputil
+        from tornado import httputil, iostream
     except ImportError as error:
         raise Problem(
             f"worker_class tornado needs a library that can't be imported ({error}): pip install tornado;"
@@ -40,6 +40,7 @@ def adapt(application, load):
             self.context = Context(scope)
             self.messages = asyncio.Queue()
             self.close_callback = None
+            self.gone = False
 
         def put(self, *messages):
             sent = asyncio.get_running_loop().create_future()
@@ -72,10 +73,22 @@ def adapt(application, load):
                     waiters.append(sent)
                 for message in joined(messages):
                     ended = message["type"] == "http.response.body" and not message.get("more_body")
-                    await send(message)
+                    await self.send(send, message)
                 for sent in waiters:
-                    if not sent.done():
+                    if sent.done():
+                        continue
+                    if self.gone:
+                        sent.set_exception(iostream.StreamClosedError())
+                        sent.exception()  # Nobody has to ask.
+                    else:
                         sent.set_result(None)
+
+        async def send(self, send, message):
+            if not self.gone:
+                try:
+                    await send(message)
+                except OSError:
+                    self.gone = True
 
         async def watch(self, receive):
             while (await receive())["type"] != "http.disconnect":

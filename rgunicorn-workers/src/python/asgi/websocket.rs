@@ -341,13 +341,15 @@ coroutine_methods! { WebSocket {
     fn asgi_send<'py>(slf: &Bound<'py, Self>, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let this = slf.get();
-        let outcome = match Self::take_message(slf, message) {
-            Ok(Some(future)) => return this.shared.wait(future),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
+        let (stage, at_once) = {
+            let mut state = lock(&this.state);
+            (state.stage, state.allowance.pays(0))
         };
-        let at_once = lock(&this.state).allowance.pays(0);
-        this.shared.sent(py, outcome, at_once)
+        match Self::take_message(slf, message, stage) {
+            Ok(Some(future)) => this.shared.wait(future),
+            Ok(None) => this.shared.sent(py, Ok(()), at_once),
+            Err(error) => this.shared.sent(py, Err(error), at_once),
+        }
     }
 } }
 

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use rgunicorn_core::app::Body;
 
 use super::super::lock;
 use super::super::receive::{Answer, Asking, Source};
@@ -25,19 +26,27 @@ impl Source for Cycle {
     }
 
     fn ask<'py>(&self, py: Python<'py>, asking: Asking) -> PyResult<Answer<'py>> {
-        {
+        let body = {
             let mut state = lock(&self.state);
             if asking == Asking::AtOnce && !state.allowance.pays(0) {
                 return Ok(Answer::Pause);
             }
-            if (state.body.is_none() || state.given) && state.is_over() {
-                if asking != Asking::AfterWait && state.tellings >= TELLINGS {
+            // After a whole response there is nothing more to be received, what the client has sent of its request included.
+            let given = state.given;
+            match state.body.take().filter(|_| !given) {
+                Some(body) => body,
+                None if !state.is_over() => return Ok(Answer::Wait),
+                None if asking != Asking::AfterWait && state.tellings >= TELLINGS => {
                     return Ok(Answer::WaitInVain);
                 }
-                state.tellings = state.tellings.saturating_add(1);
+                None => {
+                    state.tellings = state.tellings.saturating_add(1);
+                    drop(state);
+                    return disconnect(py).map(Answer::Message);
+                }
             }
-        }
-        Ok(self.next_message(py)?.map_or(Answer::Wait, Answer::Message))
+        };
+        Ok(self.read(py, body)?.map_or(Answer::Wait, Answer::Message))
     }
 
     fn enlist(slf: &Bound<'_, Self>, future: Py<PyAny>, in_vain: bool) -> PyResult<()> {
@@ -83,17 +92,8 @@ impl Cycle {
         }
     }
 
-    /// What `receive` returns next: a message; nothing while the client is there and silent.
-    fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let (body, gone) = {
-            let mut state = lock(&self.state);
-            let body = state.body.take();
-            // After a whole response there is nothing more to be received, what the client has sent of its request included.
-            (body.filter(|_| !state.given), state.is_over())
-        };
-        let Some(mut body) = body else {
-            return if gone { disconnect(py).map(Some) } else { Ok(None) };
-        };
+    /// What there is of the body: a message; nothing while the client is there and silent.
+    fn read<'py>(&self, py: Python<'py>, mut body: Body) -> PyResult<Option<Bound<'py, PyAny>>> {
         if let Some(bytes) = body.in_memory() {
             return request(py, bytes, false).map(Some);
         }

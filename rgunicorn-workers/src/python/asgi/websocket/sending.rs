@@ -20,11 +20,11 @@ impl WebSocket {
     pub(super) fn take_message<'py>(
         slf: &Bound<'py, Self>,
         message: &Bound<'py, PyAny>,
+        stage: Stage,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
         let this = slf.get();
         let message = Message::new(message)?;
-        let stage = lock(&this.state).stage;
         if matches!(stage, Stage::Closing | Stage::Closed) {
             return match message.kind()? {
                 "websocket.close" => Ok(None),
