@@ -29,6 +29,31 @@ fn ask_unix(mut stream: UnixStream) -> String {
     answer
 }
 
+#[test]
+fn a_pid_file_is_heeded_where_a_server_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pid");
+    // What a crash has left; the number is another program's by now.
+    let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    std::fs::write(&path, format!("{}\n", other.id())).unwrap();
+    let server = build("event").args(["--pid"]).args([&path]).start();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), server.pid().to_string());
+    let (status, _, error) = build("event").args(["--pid"]).args([&path]).run();
+    assert_eq!(status, Some(1), "{error}");
+    assert!(error.contains(&format!("Already running on PID {} ", server.pid())), "{error}");
+    // Killed, it leaves its file, and its workers.
+    drop(server);
+    let server = build("event").args(["--pid"]).args([&path]).start();
+    assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), server.pid().to_string());
+    let fifo = directory.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (status, _, error) = build("event").args(["--pid"]).args([&fifo]).run();
+    assert_eq!(status, Some(1), "{error}");
+    assert!(error.contains("there is a FIFO of that name"), "{error}");
+}
+
 on_every_class! {
     fn a_unix_socket_is_made_with_the_umask_and_removed(class: &str) {
         let directory = tempfile::tempdir().unwrap();

@@ -1,21 +1,31 @@
 //! The pid file (gunicorn: `pidfile`).
+//!
+//! A number in a file says little: the process may be gone, and its number another program's. So whoever has a pid file
+//! keeps it locked, for as long as he lives; and of a process that has none, as those of gunicorn, it is looked what it is.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use thiserror::Error;
 
+use crate::sys::files;
 use crate::sys::fork::Pid;
+use crate::sys::processes::{self, own_pid};
+
+/// More than a process's number takes, in bytes.
+const LONGEST: u64 = 64;
 
 /// A pid file of this process's.
 #[derive(Debug)]
 pub(super) struct Pidfile {
     path: PathBuf,
     pid: i32,
+    /// Locked for as long as it is open.
+    _lock: File,
 }
 
 /// Why there is none.
@@ -32,6 +42,14 @@ pub enum PidfileError {
     /// The directory is missing.
     #[error("{0} doesn't exist. Can't create pidfile.")]
     NoDirectory(PathBuf),
+    /// Something else is there.
+    #[error("Can't create pidfile '{path}': there is {what} of that name, and a pid file is a plain file")]
+    NoFile {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// The system refused.
     #[error("Can't create pidfile '{path}': {source}")]
     Io {
@@ -47,7 +65,10 @@ impl Pidfile {
     pub(super) fn create(path: &Path) -> Result<Pidfile, PidfileError> {
         let failed = |source| PidfileError::Io { path: path.to_owned(), source };
         let path = std::path::absolute(path).map_err(failed)?;
-        let pid = nix::unistd::getpid().as_raw();
+        let pid = own_pid().as_raw();
+        if let Some(what) = obstacle(&path) {
+            return Err(PidfileError::NoFile { path, what });
+        }
         if let Some(running) = holder(&path).map_err(failed)?.filter(|holder| *holder != pid) {
             return Err(PidfileError::Running { pid: running, path });
         }
@@ -55,8 +76,8 @@ impl Pidfile {
         if !directory.is_dir() {
             return Err(PidfileError::NoDirectory(directory.to_owned()));
         }
-        write(&path, directory, pid).map_err(failed)?;
-        Ok(Pidfile { path, pid })
+        let lock = write(&path, directory, pid).map_err(failed)?;
+        Ok(Pidfile { path, pid, _lock: lock })
     }
 
     /// Whether it is at `path`.
@@ -66,38 +87,86 @@ impl Pidfile {
 
     /// Removes it, if it is still ours.
     pub(super) fn unlink(&self) {
-        if matches!(recorded(&self.path), Ok(Some(pid)) if pid == self.pid) {
+        if matches!(record(&self.path), Ok(Some(record)) if record.pid == self.pid) {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-fn write(path: &Path, directory: &Path, pid: i32) -> io::Result<()> {
+/// Answers the file, locked. Where files can't be locked, it is looked what the process is.
+fn write(path: &Path, directory: &Path, pid: i32) -> io::Result<File> {
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     writeln!(file, "{pid}")?;
+    let _ = files::lock(file.as_file());
     file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-    file.persist(path)?;
-    Ok(())
+    Ok(file.persist(path)?)
 }
 
-/// The process that the file names, if there is such a process.
-fn holder(path: &Path) -> io::Result<Option<i32>> {
-    // Without a signal, `kill` only looks. Not being allowed to signal a process means that it is there.
-    let alive = |pid: &i32| *pid > 0 && kill(Pid::from_raw(*pid), None) != Err(Errno::ESRCH);
-    Ok(recorded(path)?.filter(alive))
-}
-
-/// The process that the file names; none if there is no file, or something else in it.
-fn recorded(path: &Path) -> io::Result<Option<i32>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+/// What is at the place of the file and neither is one nor gives way to it.
+fn obstacle(path: &Path) -> Option<&'static str> {
+    let kind = fs::symlink_metadata(path).ok()?.file_type();
+    match () {
+        // A link is replaced, whatever it leads to.
+        () if kind.is_file() || kind.is_symlink() => None,
+        () if kind.is_dir() => Some("a directory"),
+        () if kind.is_fifo() => Some("a FIFO"),
+        () if kind.is_socket() => Some("a socket"),
+        () => Some("a device"),
     }
+}
+
+/// The server that the file names, if it runs.
+fn holder(path: &Path) -> io::Result<Option<i32>> {
+    let Some(record) = record(path)? else { return Ok(None) };
+    // Without a signal, `kill` only looks. Not being allowed to signal a process means that it is there.
+    let alive = kill(Pid::from_raw(record.pid), None) != Err(Errno::ESRCH);
+    let holds = || files::is_locked(&record.file) || (!is_younger(&record) && is_server(record.pid));
+    Ok((alive && holds()).then_some(record.pid))
+}
+
+/// Whether the process has begun after the file was written: then it is not the one that is meant.
+fn is_younger(record: &Record) -> bool {
+    let written = record.file.metadata().and_then(|metadata| metadata.modified());
+    match (processes::age(record.pid), written.map(|written| written.elapsed())) {
+        // By some seconds: the kernel's clock is coarse.
+        (Some(age), Ok(Ok(since))) => since > age.saturating_add(std::time::Duration::from_secs(5)),
+        _ => false,
+    }
+}
+
+/// Whether the process may be a server: one like this, or one of gunicorn. One that can't be looked at may be.
+fn is_server(pid: i32) -> bool {
+    let alike = processes::program(pid)
+        .is_some_and(|program| Some(program) == processes::program(own_pid().as_raw()));
+    alike
+        || processes::command_line(pid).is_none_or(|line| memchr::memmem::find(&line, b"gunicorn").is_some())
+}
+
+/// A file, and the process that it names.
+struct Record {
+    pid: i32,
+    file: File,
+}
+
+/// What the file says; none if there is no file, or something else in it.
+fn record(path: &Path) -> io::Result<Option<Record>> {
+    let file = match files::open_plain(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // A link, which is replaced.
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    (&file).take(LONGEST).read_to_end(&mut bytes)?;
+    let pid = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
+    Ok(pid.filter(|pid| *pid > 0).map(|pid| Record { pid, file }))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Child, Command};
+
     use super::*;
 
     #[test]
@@ -113,18 +182,76 @@ mod tests {
         assert!(!path.exists());
     }
 
+    struct Process(Child);
+
+    impl Process {
+        fn start(name: &str) -> Process {
+            use std::os::unix::process::CommandExt;
+            Process(Command::new("sleep").arg0(name).arg("60").spawn().unwrap())
+        }
+    }
+
+    impl Drop for Process {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
     #[test]
-    fn a_running_process_keeps_us_out_and_a_dead_one_does_not() {
+    fn a_server_that_runs_keeps_us_out_and_nobody_else_does() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
-        let parent = nix::unistd::getppid();
-        fs::write(&path, format!("{parent}\n")).unwrap();
+        let (server, other) = (Process::start("gunicorn: master [shop]"), Process::start("sleep"));
+        let name = |process: &Process| fs::write(&path, format!("{}\n", process.0.id())).unwrap();
+        // Until the program runs, it is this one.
+        let is_itself = |process: &Process| {
+            processes::program(process.0.id() as i32) != processes::program(own_pid().as_raw())
+        };
+        while !is_itself(&server) || !is_itself(&other) {
+            std::thread::yield_now();
+        }
+        name(&server);
         let error = Pidfile::create(&path).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("Already running on PID {parent} ")), "{error}");
-        for stale in ["2147418112\n", "not a number", ""] {
+        assert!(error.starts_with(&format!("Already running on PID {} ", server.0.id())), "{error}");
+        // Its number was another's when the file was written.
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+        File::open(&path).unwrap().set_modified(long_ago).unwrap();
+        Pidfile::create(&path).unwrap();
+        name(&other);
+        Pidfile::create(&path).unwrap();
+        for stale in ["2147418112\n", "not a number", "", "-1", "0"] {
             fs::write(&path, stale).unwrap();
             Pidfile::create(&path).unwrap();
         }
+    }
+
+    #[test]
+    fn who_has_locked_it_keeps_us_out_whatever_he_is_called() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        let other = Process::start("something");
+        fs::write(&path, other.0.id().to_string()).unwrap();
+        let held = File::options().write(true).open(&path).unwrap();
+        files::lock(&held).unwrap();
+        assert!(matches!(Pidfile::create(&path), Err(PidfileError::Running { .. })));
+        drop(held);
+        Pidfile::create(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_file_is_named_and_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = Pidfile::create(&path).unwrap_err().to_string();
+        assert!(error.contains("there is a FIFO of that name"), "{error}");
+        let error = Pidfile::create(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("there is a directory of that name"), "{error}");
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        Pidfile::create(&link).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_file());
     }
 
     #[test]

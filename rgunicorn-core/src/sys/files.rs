@@ -1,9 +1,11 @@
-//! Writing to, and replacing, open descriptors.
+//! Opening and locking files; writing to, and replacing, open descriptors.
 
 use std::ffi::CStr;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -82,6 +84,40 @@ pub fn scratch(name: &str) -> io::Result<File> {
 /// When there is no memory, or there are no descriptors, left.
 pub fn memory(name: &CStr) -> io::Result<File> {
     Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC)?.into())
+}
+
+/// Opens a file for reading: not what a link leads to, and without waiting, should it be no plain file.
+///
+/// # Errors
+/// Those of `open(2)`: ELOOP for a link.
+pub fn open_plain(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+}
+
+/// Locks a file that is open for writing, until its last descriptor is closed.
+///
+/// # Errors
+/// When another has locked it, or the file system knows no locks.
+pub fn lock(file: &File) -> io::Result<()> {
+    fcntl(file, FcntlArg::F_OFD_SETLK(&whole(libc::F_WRLCK)))?;
+    Ok(())
+}
+
+/// Whether another has [locked](lock) the file: somebody who may write to it.
+pub fn is_locked(file: &File) -> bool {
+    let mut wanted = whole(libc::F_RDLCK);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut wanted)).is_ok() && i32::from(wanted.l_type) != libc::F_UNLCK
+}
+
+fn whole(kind: libc::c_int) -> libc::flock {
+    // SAFETY: all-zero is a valid `flock`: of the whole file, and of no process.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock
 }
 
 /// Whether the descriptor with this number is a pipe.

@@ -11,7 +11,7 @@
 //! | [`identity`] | user and group |
 //! | [`environment`] | environment variables |
 //! | [`clock`] | the monotonic clock, and local time as the logs print it |
-//! | [`files`] | writing to, and replacing, open descriptors |
+//! | [`files`] | opening and locking files; writing to, and replacing, open descriptors |
 //! | [`net`] | accepting connections; receiving; descriptors that we were started with |
 //! | [`processes`] | what `/proc` and the control groups say of processes |
 //! | [`limits`] | resource limits |

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::fork::Pid;
 
@@ -17,6 +18,27 @@ pub fn resident(pid: Pid) -> Option<u64> {
 /// The number of this process.
 pub fn own_pid() -> Pid {
     nix::unistd::getpid()
+}
+
+/// The program that a process runs; none if there is no such process, or it can't be seen.
+pub fn program(pid: i32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// The arguments of a process, or the title that it has given itself; none if there is no such process, or it can't be seen.
+pub fn command_line(pid: i32) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/cmdline")).ok()
+}
+
+/// How long a process has been running; none if there is no such process, or it can't be seen.
+pub fn age(pid: i32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may have anything in it, the state is the third field; the start is the 22nd.
+    let started: u64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
+    let started = Duration::from_millis(started.checked_mul(1000)? / u64::try_from(a_second).ok()?);
+    let now = Duration::from(nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).ok()?);
+    Some(now.saturating_sub(started))
 }
 
 /// Who listens at `address`, or at its port on all addresses, as `process 123 (nginx)`; none if that can't be seen, which
@@ -114,6 +136,8 @@ mod tests {
         let me = nix::unistd::getpid();
         assert!(resident(me).unwrap() > 100_000);
         assert_eq!(resident(Pid::from_raw(0x7fff_0000)), None);
+        assert!(age(me.as_raw()).unwrap() < age(1).unwrap());
+        assert_eq!(program(me.as_raw()), std::env::current_exe().ok());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let holder = listener_at(address).unwrap();
