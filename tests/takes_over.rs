@@ -158,6 +158,37 @@ fn another_arbiter_that_can_not_start_changes_nothing() {
 }
 
 #[test]
+fn it_starts_in_the_release_that_a_link_leads_to_by_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let (link, pids) = (directory.path().join("current"), directory.path().to_owned());
+    for release in ["one", "two"] {
+        let answer = format!("b'{release}'");
+        std::fs::create_dir(directory.path().join(release)).unwrap();
+        std::fs::write(directory.path().join(release).join("changing.py"), application(&answer)).unwrap();
+    }
+    let lead_to = |release: &str| {
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(release, &link).unwrap();
+    };
+    lead_to("one");
+    // As a shell does that was told `cd current`.
+    let mut server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+        .directory(&link)
+        .env("PWD", &link)
+        .args(["-k", "event", "-w", "2", "changing:app", "--pid"])
+        .args([pids.join("pid")])
+        .start();
+    server.wait_for_log_times("is ready", 2);
+    assert_eq!(server.connect().get("/").text(), "one");
+    lead_to("two");
+    std::fs::remove_dir_all(directory.path().join("one")).unwrap();
+    let _heir = start_heir(&server, &pids);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(server.connect().get("/").text(), "two");
+}
+
+#[test]
 fn the_hook_before_it_is_called() {
     let directory = tempfile::tempdir().unwrap();
     let hook = "def pre_exec(server):\n    server.log.info('about to begin anew')\n";
@@ -244,4 +275,22 @@ fn systemd_is_understood_and_told() {
     signal(heir.0, Signal::SIGTERM);
     ear.hear("STOPPING=1");
     server.wait_until("the end", || !is_alive(heir.0));
+}
+
+#[test]
+fn a_service_manager_without_a_file_is_told() {
+    use std::os::linux::net::SocketAddrExt;
+    let name = format!("rgunicorn-test-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let ear = UnixDatagram::bind_addr(&address).unwrap();
+    ear.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let ear = Ear(ear);
+    let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+        .env("NOTIFY_SOCKET", format!("@{name}"))
+        .args(["-k", "event", "promises:raw"])
+        .start();
+    assert!(ear.hear("READY=1").contains("STATUS=Generation 1 serves, 1 workers"));
+    assert!(!server.log().contains("NOTIFY_SOCKET"), "{}", server.log());
+    server.signal(Signal::SIGTERM);
+    ear.hear("STOPPING=1");
 }

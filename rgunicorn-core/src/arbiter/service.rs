@@ -1,5 +1,10 @@
 //! What a service manager is told, by systemd's protocol (`sd_notify`); nothing, where there is none.
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -84,7 +89,22 @@ impl Service {
 }
 
 fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+    let told = match std::env::var_os("NOTIFY_SOCKET") {
+        Some(name) if is_abstract(&name) => tell_abstract(&name, states),
+        _ => sd_notify::notify(states),
+    };
+    if let Err(error) = told {
         tracing::warn!("Can't tell the service manager (NOTIFY_SOCKET): {error}");
     }
+}
+
+/// Whether the socket's name is one without a file: `sd_notify` takes it for a file's.
+fn is_abstract(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b"@")
+}
+
+fn tell_abstract(name: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
+    let address = SocketAddr::from_abstract_name(name.as_bytes().get(1..).unwrap_or_default())?;
+    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).map(drop)
 }

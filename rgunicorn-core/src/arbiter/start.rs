@@ -82,7 +82,9 @@ impl Master {
         forks::watch();
         let inheritance = Inheritance::claim()?;
         inheritance.apply(&mut config);
-        let home = std::env::current_dir().map_err(StartError::Home)?;
+        // By the name the shell has for it: another arbiter (SIGUSR2) is to start where that leads by then.
+        std::env::current_dir().map_err(StartError::Home)?;
+        let home = config::current_directory();
         enter(&home.join(&config.chdir))?;
         // Before the terminal is left: what is wrong with the settings should be seen there.
         log::setup(&config)?;
