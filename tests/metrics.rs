@@ -275,6 +275,36 @@ fn nobody_at_the_desk_holds_up_the_arbiter() {
 }
 
 #[test]
+fn idle_visitors_keep_nobody_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("ctl");
+    let server = build("event").args(["--control-socket"]).args([&socket]).start();
+    let port = desk(&server);
+    server.wait_for_workers(1);
+    let ctl = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rgunicorn"));
+        command.args(["ctl", "--socket"]).arg(&socket).arg("status").output().unwrap()
+    };
+    let mut silent: Vec<Client> = (0..300).map(|_| Client::connect(port)).collect();
+    let mut commanders: Vec<_> = Vec::new();
+    for round in 0..5 {
+        // With half a question they are idle as well.
+        for client in &mut silent {
+            let _ = client.try_send("GET /live HTTP/1.1\r\n");
+        }
+        assert_eq!(ask(port, "/live").status, 200);
+        let told = ctl();
+        assert!(told.status.success(), "{told:?}");
+        // Whoever was shown the door comes again.
+        silent.extend((0..100).map(|_| Client::connect(port)));
+        commanders.extend((0..30).map(|_| std::os::unix::net::UnixStream::connect(&socket).unwrap()));
+        assert_eq!(ask(port, "/live").status, 200, "round {round}");
+        let told = ctl();
+        assert!(told.status.success(), "round {round}: {told:?}");
+    }
+}
+
+#[test]
 fn metrics_are_off_unless_asked_for() {
     let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["promises:raw"]).start();
     assert!(server.connect().get("/metrics").text().contains("PATH_INFO"));

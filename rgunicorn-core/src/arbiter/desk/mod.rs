@@ -1,8 +1,9 @@
 //! Who comes to the arbiter itself: for metrics and health checks (`metrics_bind`), or with commands (`control_socket`).
 //!
 //! It looks after its visitors between two turns, and never waits for one: sockets don't block, a visitor has some seconds
-//! and some kilobytes, and there are few at a time. What they ask is answered by [`Master`](super::Master), which alone
-//! knows.
+//! and some kilobytes, and there are few at a time. Who comes when there is no room takes the place of one who has asked
+//! nothing; and those who come with commands have places of their own. What they ask is answered by
+//! [`Master`](super::Master), which alone knows.
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -21,6 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::Socket;
 
 use super::Master;
 use super::start::StartError;
@@ -33,8 +35,8 @@ use control::Outcome;
 use socket::ControlSocket;
 use visitor::{Asked, Kind, Visitor};
 
-/// How many visitors there can be at a time; others wait in the kernel.
-const MOST: usize = 32;
+/// How many are let in from one turn to the next; others wait in the kernel.
+const AT_ONCE: usize = 64;
 /// How long an address that is in use is waited for before it is tried again, in milliseconds.
 const AGAIN: u64 = 1000;
 
@@ -150,11 +152,10 @@ impl Desk {
     /// Waits until there is something for the arbiter in `signals`, or for a visitor, at most `limit` milliseconds.
     pub(super) fn wait(&self, signals: BorrowedFd<'_>, limit: Option<u64>) -> io::Result<()> {
         let mut watched = vec![PollFd::new(signals, PollFlags::POLLIN)];
-        if self.visitors.len() < MOST {
-            let listeners = self.web.iter().map(|(_, listener)| listener.as_fd());
-            let listeners = listeners.chain(self.control.iter().map(AsFd::as_fd));
-            watched.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::POLLIN)));
-        }
+        let web = self.web.iter().map(|(_, listener)| (Kind::Web, listener.as_fd()));
+        let control = self.control.iter().map(|socket| (Kind::Control, socket.as_fd()));
+        let open = web.chain(control).filter(|(kind, _)| self.has_room(*kind));
+        watched.extend(open.map(|(_, listener)| PollFd::new(listener, PollFlags::POLLIN)));
         watched.extend(self.visitors.iter().map(|visitor| PollFd::new(visitor.as_fd(), visitor.interest())));
         let limit =
             limit.map_or(PollTimeout::NONE, |limit| PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX));
@@ -172,18 +173,55 @@ impl Desk {
     /// Lets visitors in, reads what they ask and sends what they were answered, as far as that goes. Answers the
     /// questions that are complete.
     fn turn(&mut self, now: u64) -> Vec<(u64, Asked)> {
-        while self.visitors.len() < MOST {
-            let page = self.web.as_ref().and_then(|(_, listener)| listener.accept().ok());
-            let page = page.map(|accepted| (accepted.stream, Kind::Web));
-            let command = || Some((self.control.as_ref()?.accept()?, Kind::Control));
-            let Some((stream, kind)) = page.or_else(command) else { break };
-            self.serial += 1;
-            self.visitors.push(Visitor::new(self.serial, kind, stream, now));
-        }
         let ask = |visitor: &mut Visitor| visitor.turn(now).map(|asked| (visitor.id, asked));
-        let asked = self.visitors.iter_mut().filter_map(ask).collect();
+        let mut asked: Vec<_> = self.visitors.iter_mut().filter_map(ask).collect();
+        self.let_go(now);
+        for kind in [Kind::Control, Kind::Web] {
+            for _ in 0..AT_ONCE {
+                if !self.has_room(kind) {
+                    break;
+                }
+                let Some(stream) = self.next(kind) else { break };
+                self.make_room(kind);
+                self.serial += 1;
+                let mut visitor = Visitor::new(self.serial, kind, stream, now);
+                // One whose question has come with it is not to lose its place to the next.
+                asked.extend(ask(&mut visitor));
+                self.visitors.push(visitor);
+            }
+        }
         self.let_go(now);
         asked
+    }
+
+    /// Who waits to be let in, if anybody does.
+    fn next(&self, kind: Kind) -> Option<Socket> {
+        match kind {
+            Kind::Web => Some(self.web.as_ref()?.1.accept().ok()?.stream),
+            Kind::Control => self.control.as_ref()?.accept(),
+        }
+    }
+
+    /// Whether there is a place, or somebody who can be asked to leave his.
+    fn has_room(&self, kind: Kind) -> bool {
+        self.visitors.iter().filter(|visitor| visitor.kind == kind).count() < kind.places()
+            || self.who_may_go(kind).is_some()
+    }
+
+    /// Has somebody leave if all places are taken.
+    fn make_room(&mut self, kind: Kind) {
+        if self.visitors.iter().filter(|visitor| visitor.kind == kind).count() >= kind.places()
+            && let Some(index) = self.who_may_go(kind)
+        {
+            self.visitors.remove(index);
+        }
+    }
+
+    /// Who has his place to no purpose: has been there longest of those who ask nothing, or else who don't take their answer.
+    fn who_may_go(&self, kind: Kind) -> Option<usize> {
+        let visitors = self.visitors.iter().enumerate().filter(|(_, visitor)| visitor.kind == kind);
+        let may_go = visitors.filter_map(|(index, visitor)| Some((visitor.uselessness()?, index)));
+        may_go.min().map(|(_, index)| index)
     }
 
     fn let_go(&mut self, now: u64) {

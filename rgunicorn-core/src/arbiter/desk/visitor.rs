@@ -22,6 +22,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// How many there can be of it at a time.
+    pub(super) fn places(self) -> usize {
+        match self {
+            Kind::Web => 64,
+            Kind::Control => 16,
+        }
+    }
+
     /// How long a visitor may go without asking, or take for an answer, in milliseconds.
     fn patience(self) -> u64 {
         match self {
@@ -48,7 +56,7 @@ pub(super) struct Visitor {
     pub(super) id: u64,
     /// When patience with it ends, in milliseconds of the monotonic clock.
     pub(super) leaves_at: u64,
-    kind: Kind,
+    pub(super) kind: Kind,
     stream: Socket,
     input: Vec<u8>,
     reader: HeadReader,
@@ -82,6 +90,11 @@ impl Visitor {
             (None, true) => PollFlags::empty(),
             (None, false) => PollFlags::POLLIN,
         }
+    }
+
+    /// Tells who is to leave when there is no room: the least first; none for one that waits for us.
+    pub(super) fn uselessness(&self) -> Option<(bool, u64)> {
+        (!self.waits).then_some((self.output.is_some(), self.leaves_at))
     }
 
     /// Whether there is nothing left to do for it.
