@@ -258,6 +258,25 @@ fn one_that_gives_no_sign_of_life_is_replaced() {
 }
 
 #[test]
+fn one_that_hangs_does_not_outlive_its_arbiter_for_long() {
+    let server = build(None, "custom_worker.Plain", "custom_worker:app")
+        .args(["--graceful-timeout", "1", "--timeout", "0"])
+        .start();
+    let worker = server.wait_for_workers(1)[0];
+    // As long as it lives, it gives no end of this.
+    server.wait_until("the request", || {
+        server.connect().send("GET /spin HTTP/1.1\r\nHost: t\r\n\r\n");
+        thread::sleep(Duration::from_millis(100));
+        server.log().contains("it spins")
+    });
+    server.signal(Signal::SIGKILL);
+    server.wait_until("the end of the worker", || {
+        let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    });
+}
+
+#[test]
 fn gunicorns_own_classes_serve_where_it_is_installed() {
     for class in ["sync.SyncWorker", "gthread.ThreadWorker", "ggevent.GeventWorker"] {
         let class = format!("python:gunicorn.workers.{class}");

@@ -21,6 +21,17 @@ fn is_gone(pid: i32) -> bool {
     stat.is_empty() || stat.contains(") Z ")
 }
 
+/// A worker that nobody minds.
+struct Orphan(i32);
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        if !is_gone(self.0) {
+            let _ = kill(Pid::from_raw(self.0), Signal::SIGKILL);
+        }
+    }
+}
+
 on_every_class! {
     fn a_killed_worker_loses_what_it_was_running_and_nothing_else(class: &str) {
         const CLIENTS: usize = 8;
@@ -56,6 +67,21 @@ on_every_class! {
         }
         server.wait_until("the worker to leave", || is_gone(workers[0]));
         assert!(server.log().contains("The arbiter is gone, stopping"), "{}", server.log());
+    }
+
+    fn a_worker_that_hangs_does_not_outlive_its_arbiter_for_long(class: &str) {
+        // In Python; and in C, with Python's lock.
+        for how in ["spin", "hang"] {
+            let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+                .args(["-k", class, "-w", "1", "--graceful-timeout", "1", "--timeout", "0", "stays:app"])
+                .start();
+            let worker = Orphan(server.wait_for_workers(1)[0]);
+            let mut client = server.connect();
+            client.send(format!("GET /{how} HTTP/1.1\r\nHost: t\r\n\r\n"));
+            server.wait_for_log("it stays");
+            server.signal(Signal::SIGKILL);
+            server.wait_until("the end of the worker", || is_gone(worker.0));
+        }
     }
 
     fn logs_on_a_full_disk_stop_nobody(class: &str) {

@@ -104,6 +104,10 @@ def app(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/hang":
         time.sleep(100)
+    if path == "/spin":
+        print("it spins", flush=True)
+        while True:
+            pass
     if path == "/slow":
         time.sleep(1)
     if path == "/settings":

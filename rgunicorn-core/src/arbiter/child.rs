@@ -5,6 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Master;
 use super::spawn::Birth;
@@ -14,17 +15,23 @@ use crate::log;
 use crate::scoreboard::{Scoreboard, Slot};
 use crate::siblings::{Queue, Siblings};
 use crate::sys::environment::Overlay;
-use crate::sys::fork::{die_with_parent, exit_now};
+use crate::sys::fork::exit_now;
 use crate::sys::signals::{self, Signal, SignalPipe};
-use crate::sys::{forks, identity, title};
+use crate::sys::{forks, identity, orphans, title};
 use crate::worker::{BootError, Control, Exit, Lifeline, Worker, WorkerContext, WorkerError};
 
 /// The exit status of a worker that failed after it had booted, or panicked (gunicorn's -1).
 const EXIT_FAILED: i32 = 255;
 
 /// Lives the life of a worker. `master` is what the fork left of the arbiter in this process.
+/// What a worker whose arbiter was killed gets beyond `graceful_timeout`, which it keeps itself, before it ends in any case:
+/// there are hooks to be called, and buffers to be written.
+const PARTING: Duration = Duration::from_secs(5);
+
 pub(super) fn live(birth: Birth, master: Master) -> ! {
     let hooks = Arc::clone(&master.hooks);
+    // While it boots, a worker looks at no signal and has nothing to finish: if it hung, nobody would be left to abort it.
+    orphans::die_with(birth.arbiter);
     let proper = guarded(|| {
         hooks.after_fork_in_worker();
         work(birth, master)
@@ -110,7 +117,7 @@ fn keep(master: Master) -> Kept {
 }
 
 fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootError> {
-    let Birth { config, class, listeners, share, generation, age, slot, blocked, report } = birth;
+    let Birth { config, class, listeners, share, generation, age, slot, blocked, report, arbiter } = birth;
     let hooks = Arc::clone(&master.hooks);
     let Kept { signals, lifeline, scoreboard, queue, mut environment, home } = keep(master);
     let failed = |what: &str, error: io::Error| BootError::Boot(format!("{what}: {error}"));
@@ -134,21 +141,26 @@ fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootErr
     enter(&home.join(&config.chdir)).map_err(|error| BootError::Boot(error.to_string()))?;
 
     let own = listeners.iter().map(|listener| listener.for_worker(share)).collect::<io::Result<Vec<_>>>();
+    if let Err(error) = orphans::prepare(arbiter, config.graceful_timeout.saturating_add(PARTING)) {
+        tracing::warn!(
+            "Should the arbiter be killed, this worker may outlive it for as long as it hangs: {error}"
+        );
+    }
     let own: Vec<_> = own.map_err(|error| failed("listeners", error))?.into_iter().flatten().collect();
     drop(listeners);
     hooks.post_fork(&own)?;
     identity::assume(config.user, config.group, config.initgroups)
         .map_err(|error| failed("Can't become the user or group that the settings name", error))?;
 
-    // While it boots, a worker looks at no signal and has nothing to finish: if it hung, nobody would be left to abort it.
-    die_with_parent(Some(Signal::SIGKILL));
+    // A change of user has undone it.
+    orphans::die_with(arbiter);
     let siblings = Some(Siblings::new(queue, slot.clone()));
     let context =
         WorkerContext { config, listeners: own, siblings, control, slot: slot.clone(), age, generation };
     let worker = class.boot(context)?;
     if !worker.boots_in_run() {
         hooks.post_worker_init()?;
-        die_with_parent(None);
+        orphans::outlive(None);
     }
     Ok((worker, slot))
 }

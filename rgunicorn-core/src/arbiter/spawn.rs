@@ -12,7 +12,8 @@ use super::workers::Worker;
 use crate::config::Config;
 use crate::scoreboard::{Event, SLOTS, SlotId};
 use crate::socket::{Listener, Share};
-use crate::sys::fork::{Forked, fork};
+use crate::sys::fork::{Forked, Pid, fork};
+use crate::sys::processes::own_pid;
 use crate::sys::signals::Blocked;
 use crate::worker::{Stop, WorkerClass};
 
@@ -31,6 +32,8 @@ pub(super) struct Birth {
     pub(super) slot: SlotId,
     /// Where it writes its tracebacks.
     pub(super) report: Option<File>,
+    /// The process that has forked it.
+    pub(super) arbiter: Pid,
     /// Signals wait until the worker has handlers of its own.
     pub(super) blocked: Blocked,
 }
@@ -91,6 +94,7 @@ impl Master {
             return Ok(None);
         }
         let reports = Reports::new();
+        let arbiter = own_pid();
         self.hooks.before_fork();
         match fork() {
             Ok(Forked::Child(blocked)) => Ok(Some(Birth {
@@ -101,6 +105,7 @@ impl Master {
                 generation,
                 age,
                 slot,
+                arbiter,
                 blocked,
                 report: reports.into_file(),
             })),

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::forks;
-use super::signals::{Blocked, Signal};
+use super::signals::Blocked;
 
 pub use nix::unistd::Pid;
 
@@ -59,14 +59,6 @@ pub fn reap() -> Option<(Pid, Ended)> {
         Ended::Exited(libc::WEXITSTATUS(status))
     };
     Some((Pid::from_raw(pid), ended))
-}
-
-/// Has the kernel send this process a signal when the thread that forked it ends; or none any more. A change of user
-/// undoes it.
-pub fn die_with_parent(signal: Option<Signal>) {
-    let number = signal.map_or(0, |signal| signal as libc::c_int);
-    // SAFETY: touches no memory. It can't fail with a valid signal.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, number as libc::c_ulong) };
 }
 
 /// Ends this process here and now: no exit handlers, no destructors. They belong to the process that it was forked from.

@@ -6,12 +6,12 @@
 //! | [`faults`] | SIGSEGV and SIGBUS |
 //! | [`fork`] | making, awaiting and leaving processes |
 //! | [`forks`] | forks that an application makes |
+//! | [`orphans`] | the end of a process whose parent has died |
 //! | [`memory`] | memory that processes share |
 //! | [`title`] | the process title, as `ps` shows it |
 //! | [`identity`] | user and group |
 //! | [`environment`] | environment variables |
 //! | [`clock`] | the monotonic clock, and local time as the logs print it |
-//! | [`files`] | opening and locking files; writing to, and replacing, open descriptors |
 //! | [`net`] | accepting connections; receiving; descriptors that we were started with |
 //! | [`processes`] | what `/proc` and the control groups say of processes |
 //! | [`limits`] | resource limits |
@@ -32,6 +32,7 @@ pub mod identity;
 pub mod limits;
 pub mod memory;
 pub mod net;
+pub mod orphans;
 pub mod passing;
 pub mod processes;
 pub mod signals;

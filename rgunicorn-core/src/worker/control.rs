@@ -8,7 +8,7 @@ use nix::fcntl::OFlag;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use crate::scoreboard::Slot;
-use crate::sys::fork::die_with_parent;
+use crate::sys::orphans;
 use crate::sys::signals::{self, Signal, SignalPipe};
 
 /// How a worker is asked to stop.
@@ -94,6 +94,7 @@ impl Control {
             // It stays readable for good: a watcher of ours would not come to rest.
             let _ = self.ready.delete(&lifeline);
             tracing::info!("The arbiter is gone, stopping");
+            orphans::begin_to_end();
             self.request_stop(Stop::Graceful);
         }
         self.stop
@@ -135,7 +136,7 @@ impl Control {
         for signal in [Signal::SIGHUP, Signal::SIGUSR2] {
             signals::spare(signal)?;
         }
-        die_with_parent(Some(Signal::SIGTERM));
+        orphans::outlive(Some(Signal::SIGTERM));
         // The arbiter may have died before that.
         match self.poll() {
             Some(Stop::Graceful) => signals::send(nix::unistd::getpid(), Signal::SIGTERM),
