@@ -12,8 +12,8 @@
 //! | [`host`] | a logger of the host's language that takes the logs in place of our files |
 //! | `escape` | makes what a client sent safe to print |
 //!
-//! The arbiter opens the files ([`setup`]) while it may, and gives them to the user that workers run as; workers inherit
-//! them. A file keeps its descriptor for good: reopening replaces what stands behind it, so that no writer needs a lock.
+//! The arbiter opens the files ([`setup`]) while it may, and gives those that it makes to the user that workers run as
+//! ([`opening`]); workers inherit them. A file keeps its descriptor for good: reopening replaces what stands behind it, so that no writer needs a lock.
 
 pub mod access;
 mod error;
@@ -25,10 +25,9 @@ mod receiver;
 pub mod statsd;
 mod syslog;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -44,6 +43,7 @@ use crate::sync::lock;
 use crate::sys::files;
 use statsd::Statsd;
 use syslog::Syslog;
+use crate::sys::opening::{self, Party};
 
 /// Logs with the level CRITICAL, which `tracing` doesn't know; the arguments are those of [`tracing::error!`].
 #[macro_export]
@@ -184,35 +184,25 @@ struct LogFile {
     path: PathBuf,
     file: File,
     /// Who must be able to open it again.
-    owner: (Option<u32>, Option<u32>),
+    party: Party,
 }
 
 impl LogFile {
     fn create(setting: &'static str, path: &Path, config: &Config) -> Result<LogFile, LogError> {
         let failed = |source| LogError::Open { setting, path: path.to_owned(), source };
         let path = std::path::absolute(path).map_err(failed)?;
-        let owner = (config.user, config.group);
-        let file = open(&path, owner).map_err(failed)?;
-        Ok(LogFile { path, file, owner })
+        let party = Party { user: config.user, group: config.group, all_groups: config.initgroups };
+        let file = opening::append(&path, party).map_err(failed)?;
+        Ok(LogFile { path, file, party })
     }
 
     fn reopen(&self) -> io::Result<()> {
-        files::replace(open(&self.path, self.owner)?.as_fd(), self.file.as_raw_fd())
+        files::replace(opening::append(&self.path, self.party)?.as_fd(), self.file.as_raw_fd())
     }
 
     fn try_clone(&self) -> io::Result<LogFile> {
-        Ok(LogFile { path: self.path.clone(), file: self.file.try_clone()?, owner: self.owner })
+        Ok(LogFile { path: self.path.clone(), file: self.file.try_clone()?, party: self.party })
     }
-}
-
-fn open(path: &Path, (user, group): (Option<u32>, Option<u32>)) -> io::Result<File> {
-    let file = OpenOptions::new().append(true).create(true).open(path)?;
-    let kind = file.metadata()?.file_type();
-    if (user.is_some() || group.is_some()) && !kind.is_char_device() && !kind.is_fifo() {
-        // Only root can; and whoever can't is the user already.
-        let _ = std::os::unix::fs::fchown(&file, user, group);
-    }
-    Ok(file)
 }
 
 /// The file that [`setup`] opened for the access log, if it is the one that `path` names.

@@ -14,6 +14,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::{BindError, Listener, SocketFile, server_address};
 use crate::config::{BindAddress, Config};
 use crate::sys::net;
+use crate::sys::opening::{self, Party};
 
 /// How often an address that is taken is tried, a second apart.
 const ATTEMPTS: u32 = 5;
@@ -213,7 +214,8 @@ fn listen_at_path(path: &Path, config: &Config) -> io::Result<Socket> {
     umask(before);
     let socket = bound?;
     if config.user.is_some() || config.group.is_some() {
-        std::os::unix::fs::lchown(path, config.user, config.group)?;
+        let party = Party { user: config.user, group: config.group, all_groups: false };
+        opening::give_socket(path, party)?;
     }
     Ok(socket)
 }

@@ -7,12 +7,14 @@
 //! | [`fork`] | making, awaiting and leaving processes |
 //! | [`forks`] | forks that an application makes |
 //! | [`orphans`] | the end of a process whose parent has died |
+//! | [`opening`] | opening files that another user is to have as well |
 //! | [`memory`] | memory that processes share |
 //! | [`title`] | the process title, as `ps` shows it |
 //! | [`identity`] | user and group |
 //! | [`environment`] | environment variables |
 //! | [`clock`] | the monotonic clock, and local time as the logs print it |
 //! | [`net`] | accepting connections; receiving; descriptors that we were started with |
+//! | [`files`] | opening and locking files; writing to, and replacing, open descriptors |
 //! | [`processes`] | what `/proc` and the control groups say of processes |
 //! | [`limits`] | resource limits |
 //! | [`epoll`] | watching a listener that other processes watch as well |
@@ -34,6 +36,7 @@ pub mod memory;
 pub mod net;
 pub mod orphans;
 pub mod passing;
+pub mod opening;
 pub mod processes;
 pub mod signals;
 pub mod threads;

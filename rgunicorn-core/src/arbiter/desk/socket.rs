@@ -1,16 +1,19 @@
 //! The control socket: a file that its owner alone may open.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{Mode, fchmod, umask};
 use nix::unistd::geteuid;
-use socket2::Socket;
+use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
+
+/// How many may wait to be let in.
+const BACKLOG: i32 = 128;
 
 /// Why there is no control socket.
 #[derive(Debug, Error)]
@@ -46,13 +49,7 @@ impl ControlSocket {
             Ok(_) => std::fs::remove_file(&path).map_err(refused)?,
             Err(_) => {}
         }
-        // Nobody else gets in before the mode is set. The arbiter has no other thread that could make files meanwhile.
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let bound = UnixListener::bind(&path);
-        umask(before);
-        let listener = bound.map_err(refused)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).map_err(refused)?;
-        listener.set_nonblocking(true).map_err(refused)?;
+        let listener = listen(&path, mode).map_err(refused)?;
         let found = std::fs::symlink_metadata(&path).map_err(refused)?;
         let file = (found.dev(), found.ino());
         Ok(ControlSocket { listener, path, mode, file })
@@ -68,7 +65,7 @@ impl ControlSocket {
                 tracing::warn!("Control: user {user:?} was turned away");
                 continue;
             }
-            let stream = Socket::from(std::os::fd::OwnedFd::from(stream));
+            let stream = Socket::from(OwnedFd::from(stream));
             if stream.set_nonblocking(true).is_ok() {
                 return Some(stream);
             }
@@ -82,6 +79,20 @@ impl ControlSocket {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// The file has its mode from its first moment on, and from the socket: its name may be somebody else's by now.
+fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    fchmod(&socket, Mode::from_bits_truncate(mode))?;
+    // The arbiter has no other thread that could make files meanwhile.
+    let before = umask(Mode::empty());
+    let bound = socket.bind(&SockAddr::unix(path)?);
+    umask(before);
+    bound?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(OwnedFd::from(socket).into())
 }
 
 impl AsFd for ControlSocket {
