@@ -275,6 +275,21 @@ fn nonsense_is_answered_and_harms_nobody() {
 }
 
 #[test]
+fn what_is_said_forges_no_line_of_the_log() {
+    let (builder, directory) = build("event");
+    let server = builder.start();
+    server.wait_for_log("Control socket: ");
+    let mut stream = UnixStream::connect(socket(&directory)).unwrap();
+    let question = r#"{"command": "x\n[INFO] forged \u001b[2J\u009b\u202e", "args": ["\u009b1m"]}"#;
+    writeln!(stream, "{question}").unwrap();
+    let mut answer = String::new();
+    BufReader::new(&stream).read_line(&mut answer).unwrap();
+    assert!(answer.contains("is no command"), "{answer}");
+    server.wait_for_log(r#"Control: x\n[INFO] forged \x1b[2J\x9b\u202e "\x9b1m""#);
+    assert!(!answer.contains(|character: char| character.is_control() && character != '\n'), "{answer:?}");
+}
+
+#[test]
 fn a_file_that_is_left_behind_is_replaced_and_a_live_one_is_not() {
     let (builder, directory) = build("event");
     let socket = socket(&directory);

@@ -4,6 +4,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use nix::unistd::User;
@@ -30,6 +31,83 @@ fn build(class: &str, application: &str) -> Builder {
 
 fn nobody() -> u32 {
     User::from_name("nobody").unwrap().unwrap().uid.as_raw()
+}
+
+/// Runs `rgunicorn ctl`, which must succeed: its output.
+#[track_caller]
+fn ctl(socket: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(BINARY).args(["ctl", "--socket"]).arg(socket).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+on_every_class! {
+    fn a_worker_commands_nobody(class: &str) {
+        if !is_root() {
+            return;
+        }
+        let server = build(class, "meddler:app").start();
+        assert_eq!(server.connect().get("/uid/-").text(), nobody().to_string());
+        for signal in [Signal::SIGHUP, Signal::SIGUSR2, Signal::SIGTTIN, Signal::SIGTERM] {
+            // What the worker reads itself it may obey, or die of.
+            let pull = format!("GET /pull/{} HTTP/1.1\r\nHost: t\r\n\r\n", signal as i32);
+            let _ = server.connect().send(pull).read_response(false);
+            let answers = |mut client: Client| {
+                client.try_send("GET /uid/- HTTP/1.1\r\nHost: t\r\n\r\n").is_ok() && client.read_response(false).is_ok()
+            };
+            server.wait_until("answers", || Client::try_connect(server.port()).is_ok_and(answers));
+        }
+        server.signal(Signal::SIGHUP);
+        server.wait_for_log("Generation 2 serves");
+        let log = server.log();
+        let handled: Vec<_> = log.lines().filter(|line| line.contains("Handling signal: ") && !line.ends_with("chld")).collect();
+        assert!(handled.len() == 1 && handled[0].ends_with("hup"), "{handled:?}");
+    }
+
+    fn a_worker_writes_what_it_likes_and_the_arbiter_goes_on(class: &str) {
+        if !is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("ctl");
+        let mut server = build(class, "meddler:app")
+            .args(["--metrics-bind", "127.0.0.1:0", "--slow-request", "1", "--timeout", "120", "--control-socket"])
+            .args([&socket])
+            .start();
+        for size in ["0", "4096", "1000000000"] {
+            assert_eq!(server.connect().get(&format!("/truncate/{size}")).text(), "refused");
+        }
+        for (time, fill) in ["random", "ones", "zeros"].iter().enumerate() {
+            let reloads = format!("Generation {} serves", time + 2);
+            assert_eq!(server.connect().get(&format!("/scribble/{fill}")).status, 200);
+            for command in ["status", "workers", "stack", "config"] {
+                ctl(&socket, &[command]);
+            }
+            // Others come in the place of those who are not to be believed.
+            server.signal(Signal::SIGHUP);
+            server.wait_for_log(&reloads);
+            server.wait_until("answers", || server.connect().get("/uid/-").status == 200);
+        }
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn what_a_worker_says_of_itself_reaches_no_terminal_as_a_command() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("ctl");
+    let server = build("event", "meddler:app").args(["--control-socket"]).args([&socket]).start();
+    server.wait_for_log("is ready");
+    // It wrote that unasked; what is asked for comes behind it, and is read as far as there is time for it.
+    assert_eq!(server.connect().get("/tell/3").status, 200);
+    let told = ctl(&socket, &["stack"]);
+    assert!(!told.contains('\u{1b}'), "{told}");
+    assert_eq!(server.connect().get("/tell/1000000").status, 200);
+    assert!(ctl(&socket, &["stack"]).len() < 64 << 20);
 }
 
 /// A log directory that belongs to the workers' user, and a file that is root's alone.

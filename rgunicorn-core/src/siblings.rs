@@ -107,11 +107,12 @@ impl Siblings {
     pub(crate) fn share(&self, own: usize) -> Share {
         let mut share = Share { connections: own as u64, workers: 1 };
         for sibling in self.slot.siblings().filter(|sibling| !sibling.stuck) {
-            share.connections += sibling.connections;
+            // Whatever the other says of itself.
+            share.connections = share.connections.saturating_add(sibling.connections);
             share.workers += 1;
         }
         if share.workers > 1 {
-            share.connections += self.under_way();
+            share.connections = share.connections.saturating_add(self.under_way());
         }
         share
     }
@@ -120,15 +121,15 @@ impl Siblings {
     /// had better be left to it. Where each connection is but one request, what workers hold says little.
     pub(crate) fn is_ahead(&self, own: usize) -> bool {
         let (turns, own) = (self.slot.turns(), own as u64);
-        self.slot
-            .siblings()
-            .any(|sibling| sibling.connections <= own && !sibling.stuck && sibling.turns + LEAD < turns)
+        self.slot.siblings().any(|sibling| {
+            sibling.connections <= own && !sibling.stuck && sibling.turns.saturating_add(LEAD) < turns
+        })
     }
 
     /// This worker takes a connection. One that took none for long is not to have all until it has caught up.
     pub(crate) fn take_turn(&self) {
         let most = self.slot.siblings().map(|sibling| sibling.turns).max().unwrap_or(0);
-        self.slot.set_turns((self.slot.turns() + 1).max(most.saturating_sub(2 * LEAD)));
+        self.slot.set_turns(self.slot.turns().saturating_add(1).max(most.saturating_sub(2 * LEAD)));
     }
 
     fn under_way(&self) -> u64 {
@@ -214,7 +215,7 @@ impl Share {
             return usize::MAX;
         }
         let share = self.connections.div_ceil(self.workers);
-        (share + share / 64) as usize
+        share.saturating_add(share / 64) as usize
     }
 
     /// Whether other workers can hold more connections, of which each worker may have so many.
@@ -224,7 +225,7 @@ impl Share {
 
     /// One more connection has come.
     pub(crate) fn one_more(&mut self) {
-        self.connections += 1;
+        self.connections = self.connections.saturating_add(1);
     }
 }
 

@@ -95,7 +95,7 @@ impl Master {
 
     /// The share of what the workers can do that they do; none while one of them boots.
     fn used(&mut self, passed: u64) -> Option<f64> {
-        let (mut busy, mut capacity, mut processor, mut count) = (0, 0, 0.0, 0);
+        let (mut busy, mut capacity, mut processor, mut count) = (0_u64, 0_u64, 0.0, 0);
         let mut times = HashMap::new();
         for (_, view) in self.scoreboard.views() {
             if view.generation != self.current.number || view.state == WorkerState::Stopping {
@@ -104,7 +104,8 @@ impl Master {
             if !view.booted {
                 return None;
             }
-            (busy, capacity, count) = (busy + view.busy, capacity + view.capacity, count + 1);
+            (busy, capacity) = (busy.saturating_add(view.busy), capacity.saturating_add(view.capacity));
+            count += 1;
             let pid = i32::try_from(view.pid).unwrap_or(0);
             if let Some(time) = Usage::of(view.pid).map(|usage| usage.processor) {
                 let before = self.adaptation.processor.get(&pid).copied().unwrap_or(time);
@@ -123,7 +124,7 @@ impl Master {
             .filter_map(|listener| listener.queue())
             .map(|queue| u64::from(queue.waiting))
             .sum();
-        let in_use = (busy + waiting) as f64 / capacity as f64;
+        let in_use = busy.saturating_add(waiting) as f64 / capacity as f64;
         let computing = processor / (passed as f64 / 1000.0) / f64::from(count);
         Some(in_use.max(computing).min(1.0))
     }

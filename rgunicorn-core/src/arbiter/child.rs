@@ -14,6 +14,7 @@ use crate::critical;
 use crate::log;
 use crate::scoreboard::{Scoreboard, Slot};
 use crate::siblings::{Queue, Siblings};
+use crate::sys::bell::Bell;
 use crate::sys::environment::Overlay;
 use crate::sys::fork::exit_now;
 use crate::sys::signals::{self, Signal, SignalPipe};
@@ -23,15 +24,15 @@ use crate::worker::{BootError, Control, Exit, Lifeline, Worker, WorkerContext, W
 /// The exit status of a worker that failed after it had booted, or panicked (gunicorn's -1).
 const EXIT_FAILED: i32 = 255;
 
-/// Lives the life of a worker. `master` is what the fork left of the arbiter in this process.
 /// What a worker whose arbiter was killed gets beyond `graceful_timeout`, which it keeps itself, before it ends in any case:
 /// there are hooks to be called, and buffers to be written.
 const PARTING: Duration = Duration::from_secs(5);
 
+/// Lives the life of a worker. `master` is what the fork left of the arbiter in this process.
 pub(super) fn live(birth: Birth, master: Master) -> ! {
-    let hooks = Arc::clone(&master.hooks);
     // While it boots, a worker looks at no signal and has nothing to finish: if it hung, nobody would be left to abort it.
     orphans::die_with(birth.arbiter);
+    let hooks = Arc::clone(&master.hooks);
     let proper = guarded(|| {
         hooks.after_fork_in_worker();
         work(birth, master)
@@ -103,6 +104,7 @@ fn work(birth: Birth, master: Master) -> i32 {
 /// What a worker keeps of the arbiter's things, if only for a moment.
 struct Kept {
     signals: SignalPipe,
+    bell: Bell,
     lifeline: Lifeline,
     scoreboard: Scoreboard,
     queue: Queue,
@@ -112,16 +114,15 @@ struct Kept {
 
 /// Closes everything else.
 fn keep(master: Master) -> Kept {
-    let Master { signals, lifeline, scoreboard, queue, environment, home, .. } = master;
-    Kept { signals, lifeline, scoreboard, queue, environment, home }
+    let Master { signals, bell, lifeline, scoreboard, queue, environment, home, .. } = master;
+    Kept { signals, bell, lifeline, scoreboard, queue, environment, home }
 }
 
 fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootError> {
     let Birth { config, class, listeners, share, generation, age, slot, blocked, report, arbiter } = birth;
     let hooks = Arc::clone(&master.hooks);
-    let Kept { signals, lifeline, scoreboard, queue, mut environment, home } = keep(master);
+    let Kept { signals, bell, lifeline, scoreboard, queue, mut environment, home } = keep(master);
     let failed = |what: &str, error: io::Error| BootError::Boot(format!("{what}: {error}"));
-    let bell = signals.bell().map_err(|error| failed("signals", error))?;
     drop(signals);
     drop(lifeline.hold);
     let mut control = Control::for_worker(lifeline.watch).map_err(|error| failed("signals", error))?;
@@ -129,7 +130,7 @@ fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootErr
     log::write_reports_to(report);
 
     let pid = std::process::id();
-    let slot = scoreboard.slot(slot).with_bell(bell);
+    let slot = scoreboard.slot(slot).with_bell(bell.into_rope());
     slot.set_process(pid, age);
     control.take_log_level_from(slot.clone());
     drop(scoreboard);
@@ -140,12 +141,12 @@ fn boot(birth: Birth, master: Master) -> Result<(Box<dyn Worker>, Slot), BootErr
     environment.replace(&config.raw_env);
     enter(&home.join(&config.chdir)).map_err(|error| BootError::Boot(error.to_string()))?;
 
-    let own = listeners.iter().map(|listener| listener.for_worker(share)).collect::<io::Result<Vec<_>>>();
     if let Err(error) = orphans::prepare(arbiter, config.graceful_timeout.saturating_add(PARTING)) {
         tracing::warn!(
             "Should the arbiter be killed, this worker may outlive it for as long as it hangs: {error}"
         );
     }
+    let own = listeners.iter().map(|listener| listener.for_worker(share)).collect::<io::Result<Vec<_>>>();
     let own: Vec<_> = own.map_err(|error| failed("listeners", error))?.into_iter().flatten().collect();
     drop(listeners);
     hooks.post_fork(&own)?;

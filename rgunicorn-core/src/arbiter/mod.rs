@@ -55,6 +55,7 @@ use crate::hooks::{Hooks, NoHooks};
 use crate::log;
 use crate::scoreboard::Scoreboard;
 use crate::siblings::Queue;
+use crate::sys::bell::Bell;
 use crate::sys::clock::monotonic_ms;
 use crate::sys::environment::Overlay;
 use crate::sys::fork::Pid;
@@ -153,6 +154,8 @@ struct Master {
     /// Connections on their way from worker to worker.
     queue: Queue,
     signals: SignalPipe,
+    /// Workers ring it when their slot has news.
+    bell: Bell,
     lifeline: Lifeline,
     environment: Overlay,
     /// The working directory that we were started in.
@@ -199,11 +202,13 @@ impl Master {
                 return Outcome::Over(status);
             }
             let limit = self.due(now).map(|due| due.saturating_sub(now));
-            if let Err(error) = self.desk.wait(self.signals.as_fd(), limit) {
+            let watched = std::iter::once(self.signals.as_fd()).chain(self.bell.watched(now));
+            if let Err(error) = self.desk.wait(watched, limit) {
                 tracing::error!("Can't wait for signals: {error}");
                 self.end(Stop::Quick, 1, None);
             }
             self.notice_sleep(now, limit);
+            self.bell.hush(monotonic_ms());
             for signal in self.signals.drain() {
                 self.handle(signal);
             }
@@ -311,6 +316,7 @@ impl Master {
             self.desk.due(),
             looks,
             self.next_gauges(),
+            self.bell.due(now),
         ];
         let own = own.into_iter().flatten();
         workers.into_iter().chain(births).chain(own).chain(self.next_look()).min()

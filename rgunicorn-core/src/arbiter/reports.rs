@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use crate::log::printable;
 use crate::sys::files;
 use crate::sys::fork::Pid;
 use crate::sys::signals::{self, Report};
@@ -94,12 +95,12 @@ impl Reports {
         self.clear();
         let wanted = std::mem::take(&mut self.wanted);
         self.logged |= wanted.contains(&For::Log);
-        Some((printable(&text), wanted))
+        Some((shown(&text), wanted))
     }
 
     /// What a worker that has ended has left, if that is news; and who still waits for something.
     pub(super) fn leave(&mut self) -> (Option<String>, Vec<For>) {
-        let text = printable(&self.read());
+        let text = shown(&self.read());
         let news = !text.is_empty() && !self.logged;
         (news.then_some(text), std::mem::take(&mut self.wanted))
     }
@@ -121,7 +122,7 @@ impl Reports {
     }
 }
 
-fn printable(text: &[u8]) -> String {
+fn shown(text: &[u8]) -> String {
     let text = text.strip_suffix(&[END]).unwrap_or(text);
-    String::from_utf8_lossy(text).trim_end().to_owned()
+    printable::lines(String::from_utf8_lossy(text).trim_end()).into_owned()
 }

@@ -21,6 +21,7 @@ use crate::log::{self, LogError};
 use crate::scoreboard::Scoreboard;
 use crate::siblings::Queue;
 use crate::socket::{BindError, Listener};
+use crate::sys::bell::Bell;
 use crate::sys::environment::{self, Overlay};
 use crate::sys::processes::OutOfMemory;
 use crate::sys::signals::{self, Signal, SignalPipe};
@@ -114,6 +115,7 @@ impl Master {
             scoreboard: Scoreboard::new()?,
             queue: Queue::new()?,
             signals: SignalPipe::install(&HANDLED, &[])?,
+            bell: Bell::new()?,
             lifeline: Lifeline::new()?,
             environment: overlay,
             home,

@@ -173,7 +173,8 @@ impl Worker {
         match self.fate {
             Fate::Serves | Fate::Retires(_) if self.timeout == 0 => None,
             Fate::Serves | Fate::Retires(_) => {
-                Some(scoreboard.view(self.slot).heartbeat.max(awake) + self.timeout + 1)
+                let seen = scoreboard.view(self.slot).heartbeat.max(awake);
+                Some(seen.saturating_add(self.timeout + 1))
             }
             Fate::Leaves { kill_at } | Fate::Departs { kill_at } | Fate::Hangs { kill_at } => Some(kill_at),
             Fate::Killed { at } => Some(at + QUICK).filter(|due| *due > now),

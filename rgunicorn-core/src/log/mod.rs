@@ -11,9 +11,11 @@
 //! | [`statsd`] | metrics for StatsD |
 //! | [`host`] | a logger of the host's language that takes the logs in place of our files |
 //! | `escape` | makes what a client sent safe to print |
+//! | `printable` | the same for what a worker wrote, or somebody at the desk |
 //!
 //! The arbiter opens the files ([`setup`]) while it may, and gives those that it makes to the user that workers run as
-//! ([`opening`]); workers inherit them. A file keeps its descriptor for good: reopening replaces what stands behind it, so that no writer needs a lock.
+//! ([`opening`]); workers inherit them. A file keeps its descriptor for good: reopening replaces what stands behind it, so
+//! that no writer needs a lock.
 
 pub mod access;
 mod error;
@@ -21,6 +23,7 @@ mod escape;
 pub mod format;
 pub mod host;
 mod json;
+pub(crate) mod printable;
 mod receiver;
 pub mod statsd;
 mod syslog;
@@ -41,9 +44,9 @@ pub use format::{AccessRecord, FormatError, LogFormat, RequestLine};
 use crate::config::{Config, LogTarget};
 use crate::sync::lock;
 use crate::sys::files;
+use crate::sys::opening::{self, Party};
 use statsd::Statsd;
 use syslog::Syslog;
-use crate::sys::opening::{self, Party};
 
 /// Logs with the level CRITICAL, which `tracing` doesn't know; the arguments are those of [`tracing::error!`].
 #[macro_export]

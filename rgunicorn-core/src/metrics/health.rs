@@ -59,6 +59,9 @@ impl Snapshot {
             .iter()
             .map(|worker| &worker.view)
             .filter(|view| view.booted && view.state != WorkerState::Stopping);
-        serving.fold((0, 0), |(busy, all), view| (busy + view.busy.min(view.capacity), all + view.capacity))
+        serving.fold((0, 0), |(busy, all), view| {
+            let own = view.busy.min(view.capacity);
+            (u64::saturating_add(busy, own), u64::saturating_add(all, view.capacity))
+        })
     }
 }

@@ -29,9 +29,9 @@ impl Text {
 
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         self.head(name, "histogram", help);
-        let mut so_far = 0;
+        let mut so_far = 0_u64;
         for (index, count) in histogram.counts.iter().enumerate() {
-            so_far += count;
+            so_far = count.wrapping_add(so_far);
             let bound = BOUNDS.get(index).map(|bound| (*bound as f64 / 1e6).to_string());
             let label = format!("le=\"{}\"", bound.as_deref().unwrap_or("+Inf"));
             self.line(&format!("{name}_bucket"), &label, so_far);
@@ -78,7 +78,7 @@ impl Snapshot {
             &totals.queued,
         );
         let all = |number: fn(&crate::scoreboard::SlotView) -> u64| -> u64 {
-            self.workers.iter().map(|worker| number(&worker.view)).sum()
+            self.workers.iter().map(|worker| number(&worker.view)).fold(0, u64::saturating_add)
         };
         text.one(
             "rgunicorn_requests_in_flight",

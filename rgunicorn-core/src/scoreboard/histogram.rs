@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::add;
+use super::{add, sum};
 use crate::sys::memory::shared_struct;
 
 /// The upper bounds of the buckets, in microseconds, each included; what takes longer is in one more.
@@ -53,7 +53,7 @@ pub struct Histogram {
 impl Histogram {
     /// How many there are.
     pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
+        sum(self.counts)
     }
 
     /// Adds what another one has.

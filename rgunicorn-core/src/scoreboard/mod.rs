@@ -22,7 +22,7 @@ mod slot;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 pub use histogram::{BOUNDS, Histogram};
 pub use running::RunningRequest;
@@ -90,6 +90,11 @@ const _: () = assert!(size_of::<Header>() == HEADER_SIZE && size_of::<SlotMemory
 #[inline]
 fn add(number: &AtomicU64, more: u64) {
     number.store(number.load(Relaxed).wrapping_add(more), Relaxed);
+}
+
+/// Adds up numbers that somebody else may have written: whatever they are, there is a sum.
+fn sum(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    numbers.into_iter().fold(0, u64::wrapping_add)
 }
 
 /// What the arbiter is about.
@@ -211,6 +216,9 @@ impl SlotId {
 #[derive(Debug, Clone)]
 pub struct Scoreboard {
     board: Arc<Shared<Board>>,
+    /// The slots that are taken. Not in the memory that workers can write to: a worker must not be given the slot of one
+    /// that lives, nor the arbiter find none for the next.
+    taken: Arc<[AtomicBool; SLOTS]>,
 }
 
 impl Scoreboard {
@@ -228,7 +236,8 @@ impl Scoreboard {
         header.state.store(ArbiterState::Running as u64, Relaxed);
         header.started.store(monotonic_ms(), Relaxed);
         header.magic.store(MAGIC, std::sync::atomic::Ordering::Release);
-        Ok(Scoreboard { board: Arc::new(board) })
+        let taken = Arc::new([const { AtomicBool::new(false) }; SLOTS]);
+        Ok(Scoreboard { board: Arc::new(board), taken })
     }
 
     /// The memory, for other programs to map.
@@ -295,7 +304,7 @@ impl Scoreboard {
 
     /// Takes a free slot for a worker about to be forked; none if all are taken.
     pub fn claim(&self, generation: u64) -> Option<SlotId> {
-        let index = self.board.slots.iter().position(SlotMemory::is_free)?;
+        let index = self.taken.iter().position(|taken| !taken.swap(true, Relaxed))?;
         self.board.slots.get(index)?.claim(generation, monotonic_ms());
         let used = &self.board.header.used;
         used.store(used.load(Relaxed).max(index as u64 + 1), Relaxed);
@@ -306,6 +315,9 @@ impl Scoreboard {
     pub fn free(&self, id: SlotId) {
         if let Some(slot) = self.board.slots.get(id.0) {
             slot.free();
+        }
+        if let Some(taken) = self.taken.get(id.0) {
+            taken.store(false, Relaxed);
         }
     }
 
@@ -464,6 +476,49 @@ mod tests {
         slot.set_busy(2);
         assert!(!board.is_stuck(id, now + 500), "they may end soon");
         assert!(board.is_stuck(id, now + 5000));
+    }
+
+    #[test]
+    fn its_size_is_for_good() {
+        let board = Scoreboard::new().unwrap();
+        let file = board.file().unwrap();
+        for size in [0, 4096, 1 << 30] {
+            assert_eq!(nix::unistd::ftruncate(file, size), Err(nix::errno::Errno::EPERM));
+        }
+    }
+
+    #[test]
+    fn whatever_stands_in_it_can_be_read() {
+        use crate::metrics::{Health, Snapshot};
+        let board = Scoreboard::new().unwrap();
+        let (living, file) = (board.claim(1).unwrap(), board.file().unwrap().as_raw_fd());
+        let file = std::fs::File::options().write(true).open(format!("/proc/self/fd/{file}")).unwrap();
+        // Two workers of one server may do worse than one that writes random numbers: all of the same, and great ones.
+        let mut seed = 1_u64;
+        let mut random = || {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) as u8
+        };
+        let size = HEADER_SIZE + SLOTS * SLOT_SIZE;
+        for text in [vec![0xff; size], vec![0; size], (0..size).map(|_| random()).collect()] {
+            std::os::unix::fs::FileExt::write_all_at(&file, &text, 0).unwrap();
+            for slot in (0..SLOTS).map(SlotId) {
+                board.view(slot);
+                board.is_stuck(slot, monotonic_ms());
+                for request in board.running(slot) {
+                    let text = format!("{}{}{}", request.method, request.target, request.client);
+                    assert!(!text.contains(char::is_control), "{text:?}");
+                }
+            }
+            Snapshot::take(&board, Vec::new()).prometheus();
+            Health::of(&board);
+            assert!(board.views().count() <= SLOTS);
+            // Nobody is given the slot of one who lives, and there is one for the next.
+            let next = board.claim(2).unwrap();
+            assert_ne!(next, living);
+            assert_eq!((board.view(next).state, board.view(next).booted), (WorkerState::Booting, false));
+            board.free(next);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, fence};
 
+use crate::log::printable;
 use crate::sys::memory::shared_struct;
 
 /// How many bytes of text are kept.
@@ -88,7 +89,8 @@ impl Running {
         let space = text.iter().position(|byte| *byte == b' ').unwrap_or(text.len());
         let (method, target) = text.split_at(space);
         let target = target.get(1..).unwrap_or_default();
-        let string = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        // Whatever the worker wrote there.
+        let string = |bytes: &[u8]| printable::line(&String::from_utf8_lossy(bytes)).into_owned();
         let request = RunningRequest {
             number,
             since: self.since.load(Relaxed),

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::histogram::{Histogram, SharedHistogram};
 use super::running::{Running, RunningRequest};
-use super::{ArbiterState, Scoreboard, SlotId, add};
+use super::{ArbiterState, Scoreboard, SlotId, add, sum};
 use crate::config::LogLevel;
+use crate::sys::bell::Rope;
 use crate::sys::clock::monotonic_ms;
 use crate::sys::memory::{Shared, shared_struct};
-use crate::sys::signals::Bell;
 
 /// How many requests a slot can name at once. A worker may have more in hand: they are counted, and not named.
 const RUNNING: usize = 58;
@@ -174,15 +174,16 @@ pub struct Counters {
 impl Counters {
     /// Requests, answered or not.
     pub fn requests(&self) -> u64 {
-        self.answers.iter().sum()
+        sum(self.answers)
     }
 
     /// Adds what another slot has.
     pub fn add(&mut self, other: &Counters) {
-        self.answers.iter_mut().zip(&other.answers).for_each(|(count, more)| *count += more);
-        self.accepted += other.accepted;
-        self.received += other.received;
-        self.sent += other.sent;
+        let add = |count: &mut u64, more: u64| *count = count.wrapping_add(more);
+        self.answers.iter_mut().zip(other.answers).for_each(|(count, more)| add(count, more));
+        add(&mut self.accepted, other.accepted);
+        add(&mut self.received, other.received);
+        add(&mut self.sent, other.sent);
         self.duration.add(&other.duration);
         self.queued.add(&other.queued);
     }
@@ -198,10 +199,6 @@ pub struct Ended {
 }
 
 impl SlotMemory {
-    pub(super) fn is_free(&self) -> bool {
-        self.state.load(Relaxed) == WorkerState::Free as u64
-    }
-
     pub(super) fn claim(&self, generation: u64, now: u64) {
         for number in [
             &self.pid,
@@ -240,7 +237,7 @@ impl SlotMemory {
     }
 
     fn requests(&self) -> u64 {
-        self.counters.answers.iter().map(|count| count.load(Relaxed)).sum()
+        sum(self.counters.answers.iter().map(|count| count.load(Relaxed)))
     }
 
     pub(super) fn view(&self) -> SlotView {
@@ -299,7 +296,7 @@ pub struct Slot {
     /// The same moment on two clocks, so that one doesn't have to be asked.
     anchor: (Instant, u64),
     /// Wakes the arbiter up.
-    bell: Option<Arc<Bell>>,
+    bell: Option<Arc<Rope>>,
 }
 
 #[derive(Debug, Clone)]
@@ -405,7 +402,7 @@ impl Slot {
     }
 
     /// With the means to wake the arbiter up.
-    pub(crate) fn with_bell(self, bell: Bell) -> Slot {
+    pub(crate) fn with_bell(self, bell: Rope) -> Slot {
         Slot { bell: Some(Arc::new(bell)), ..self }
     }
 

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -56,13 +57,15 @@ unsafe impl<T: Shareable> Sync for Shared<T> {}
 
 impl<T: Shareable> Shared<T> {
     /// Makes one that forked processes share, and that another program can map from `/proc/PID/fd/N`, where it appears
-    /// as `/memfd:name`.
+    /// as `/memfd:name`. Its size is sealed: who could shorten it would end all processes that touch what is missing then.
     ///
     /// # Errors
     /// When there is no memory, or there are no descriptors, left.
     pub fn mapped(name: &str) -> io::Result<Self> {
-        let file = memfd_create(name, MFdFlags::MFD_CLOEXEC)?;
+        let file = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         nix::unistd::ftruncate(&file, Self::layout().size() as i64)?;
+        let size_for_good = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(size_for_good))?;
         let size = NonZeroUsize::new(Self::layout().size()).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a new mapping at a place of the kernel's choice, as long as the file.
         let place = unsafe {

@@ -4,17 +4,18 @@
 //! | --- | --- |
 //! | [`signals`] | signals as bytes in a pipe, and the handlers that put them there |
 //! | [`faults`] | SIGSEGV and SIGBUS |
+//! | [`bell`] | what child processes ring to wake their parent |
 //! | [`fork`] | making, awaiting and leaving processes |
 //! | [`forks`] | forks that an application makes |
-//! | [`orphans`] | the end of a process whose parent has died |
 //! | [`opening`] | opening files that another user is to have as well |
+//! | [`orphans`] | the end of a process whose parent has died |
 //! | [`memory`] | memory that processes share |
 //! | [`title`] | the process title, as `ps` shows it |
 //! | [`identity`] | user and group |
 //! | [`environment`] | environment variables |
 //! | [`clock`] | the monotonic clock, and local time as the logs print it |
-//! | [`net`] | accepting connections; receiving; descriptors that we were started with |
 //! | [`files`] | opening and locking files; writing to, and replacing, open descriptors |
+//! | [`net`] | accepting connections; receiving; descriptors that we were started with |
 //! | [`processes`] | what `/proc` and the control groups say of processes |
 //! | [`limits`] | resource limits |
 //! | [`epoll`] | watching a listener that other processes watch as well |
@@ -23,6 +24,7 @@
 //!
 //! Everything here is for Linux.
 
+pub mod bell;
 pub mod clock;
 pub mod environment;
 pub mod epoll;
@@ -34,9 +36,9 @@ pub mod identity;
 pub mod limits;
 pub mod memory;
 pub mod net;
+pub mod opening;
 pub mod orphans;
 pub mod passing;
-pub mod opening;
 pub mod processes;
 pub mod signals;
 pub mod threads;

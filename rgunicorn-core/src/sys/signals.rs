@@ -98,7 +98,7 @@ impl SignalPipe {
         Ok(SignalPipe { read, write })
     }
 
-    /// Waits until a signal comes, the [`Bell`] rings, or `limit` milliseconds have passed (forever if none).
+    /// Waits until a signal comes, or `limit` milliseconds have passed (forever if none).
     ///
     /// # Errors
     /// As `poll(2)`; an interruption is none.
@@ -131,14 +131,6 @@ impl SignalPipe {
         signals.extend(OURS.into_iter().filter(|signal| missed & bit(*signal as i32) != 0));
         signals
     }
-
-    /// The means to wake the process that waits on this pipe, for a process that it forks.
-    ///
-    /// # Errors
-    /// When there are no descriptors left.
-    pub fn bell(&self) -> io::Result<Bell> {
-        Ok(Bell { write: self.write.try_clone()? })
-    }
 }
 
 impl AsFd for SignalPipe {
@@ -151,19 +143,6 @@ impl AsFd for SignalPipe {
 impl Drop for SignalPipe {
     fn drop(&mut self) {
         let _ = PIPE.compare_exchange(self.write.as_raw_fd(), -1, Ordering::SeqCst, Ordering::SeqCst);
-    }
-}
-
-/// Wakes the process that a [`SignalPipe`] belongs to, from one that it forked.
-#[derive(Debug)]
-pub struct Bell {
-    write: OwnedFd,
-}
-
-impl Bell {
-    /// Wakes it. If its pipe is full it is awake anyway.
-    pub fn ring(&self) {
-        let _ = nix::unistd::write(&self.write, &[0]);
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::Master;
 use crate::VERSION;
 use crate::config::{self, LogLevel, SETTINGS};
-use crate::log;
+use crate::log::{self, printable};
 use crate::metrics::WorkerView;
 use crate::scoreboard::{BOUNDS, Cause, SLOTS, WorkerState};
 use crate::sys::signals::Signal;
@@ -41,7 +41,8 @@ impl Master {
         let arguments = question.get("args").and_then(Value::as_array).cloned().unwrap_or_default();
         let argument = arguments.first();
         if !matches!(command, "status" | "workers" | "config") {
-            tracing::info!("Control: {command}{}", shown(&arguments));
+            let said = format!("{command}{}", shown(&arguments));
+            tracing::info!("Control: {}", printable::line(&said));
         }
         let done = match command {
             "status" => Ok(self.status()),
@@ -67,7 +68,8 @@ impl Master {
     fn status(&self) -> Value {
         let snapshot = self.snapshot();
         let count = |state| snapshot.workers.iter().filter(|worker| worker.view.state == state).count();
-        let sum = |number: fn(&WorkerView) -> u64| snapshot.workers.iter().map(number).sum::<u64>();
+        let sum =
+            |number: fn(&WorkerView) -> u64| snapshot.workers.iter().map(number).fold(0, u64::saturating_add);
         let (arbiter, totals) = (&snapshot.arbiter, &snapshot.totals);
         let (busy, capacity) = snapshot.capacity();
         let causes = Cause::ALL

@@ -149,9 +149,13 @@ impl Desk {
         }
     }
 
-    /// Waits until there is something for the arbiter in `signals`, or for a visitor, at most `limit` milliseconds.
-    pub(super) fn wait(&self, signals: BorrowedFd<'_>, limit: Option<u64>) -> io::Result<()> {
-        let mut watched = vec![PollFd::new(signals, PollFlags::POLLIN)];
+    /// Waits until there is something for the arbiter in one of `others`, or for a visitor, at most `limit` milliseconds.
+    pub(super) fn wait<'a>(
+        &'a self,
+        others: impl Iterator<Item = BorrowedFd<'a>>,
+        limit: Option<u64>,
+    ) -> io::Result<()> {
+        let mut watched: Vec<_> = others.map(|other| PollFd::new(other, PollFlags::POLLIN)).collect();
         let web = self.web.iter().map(|(_, listener)| (Kind::Web, listener.as_fd()));
         let control = self.control.iter().map(|socket| (Kind::Control, socket.as_fd()));
         let open = web.chain(control).filter(|(kind, _)| self.has_room(*kind));
