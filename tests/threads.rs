@@ -269,3 +269,85 @@ fn an_idle_connection_is_closed_in_time() {
         start.elapsed()
     );
 }
+
+/// Asks for the stack of the thread that answers, and of one that the application starts.
+const STACKS: &str = "
+import ctypes, json, sys, threading
+
+libc = ctypes.CDLL(None)
+
+def size():
+    libc.pthread_self.restype = ctypes.c_ulong
+    attributes, address, size = ctypes.create_string_buffer(128), ctypes.c_void_p(), ctypes.c_size_t()
+    libc.pthread_getattr_np(ctypes.c_ulong(libc.pthread_self()), attributes)
+    libc.pthread_attr_getstack(attributes, ctypes.byref(address), ctypes.byref(size))
+    return size.value
+
+def own():
+    sizes = []
+    thread = threading.Thread(target=lambda: sizes.append(size()))
+    thread.start()
+    thread.join()
+    return sizes[0]
+
+def app(environ, start_response):
+    start_response('200 OK', [])
+    return [json.dumps([size(), own()]).encode()]
+";
+
+#[test]
+fn a_thread_has_the_stack_that_python_would_give_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    file("stacks.py", STACKS);
+    file("large.py", &format!("{STACKS}\nthreading.stack_size(48 << 20)\n"));
+    for (application, wanted) in [("stacks:app", 12 << 20), ("large:app", 48 << 20)] {
+        let binary = env!("CARGO_BIN_EXE_rgunicorn");
+        let server = Server::build("bash")
+            .no_bind()
+            .directory(directory.path())
+            .args(["-c", "ulimit -s 12288; exec \"$@\"", "bash", binary, "-b", "127.0.0.1:0"])
+            .args(["-k", "threads", "--threads", "3", application])
+            .start();
+        // By more than one of them.
+        let mut clients: Vec<_> = (0..6).map(|_| ask(&server, "/")).collect();
+        for client in &mut clients {
+            let answer = client.response().text();
+            let sizes: [usize; 2] = serde_json::from_str(&answer).unwrap();
+            assert_eq!(sizes[0], sizes[1], "{application}: {answer}");
+            assert!((wanted..wanted + (1 << 20)).contains(&sizes[0]), "{application}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn who_traces_or_profiles_threads_sees_these() {
+    let directory = tempfile::tempdir().unwrap();
+    let traced = "
+import sys, threading
+
+seen = set()
+
+def trace(frame, event, argument):
+    seen.add(('traced', frame.f_code.co_name))
+
+def profile(frame, event, argument):
+    seen.add(('profiled', frame.f_code.co_name))
+
+threading.settrace(trace)
+threading.setprofile(profile)
+
+def app(environ, start_response):
+    start_response('200 OK', [])
+    found = sys.gettrace() is trace, sys.getprofile() is profile, ('traced', 'app') in seen, ('profiled', 'app') in seen
+    return [repr(found).encode()]
+";
+    std::fs::write(directory.path().join("traced.py"), traced).unwrap();
+    let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+        .directory(directory.path())
+        .args(["-k", "threads", "--threads", "2", "traced:app"])
+        .start();
+    for _ in 0..2 {
+        assert_eq!(server.connect().get("/").text(), "(True, True, True, True)");
+    }
+}

@@ -74,6 +74,12 @@ pub trait Application: Send + Sync {
         life();
     }
 
+    /// How much stack, in bytes, the next thread that is started for it is to have; none for what the system gives. As of the last
+    /// [`attach`](Self::attach).
+    fn stack_size(&self) -> Option<usize> {
+        None
+    }
+
     /// Tells how many threads are in the application at a time, roughly, whenever that has changed much: the place to suit to
     /// it how they share such a lock. Called within [`attach`](Self::attach).
     fn crowd(&self, threads: usize) {

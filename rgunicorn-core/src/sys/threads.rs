@@ -1,5 +1,6 @@
-//! Whether this process's threads get on.
+//! This process's threads: whether they get on, and what they get.
 
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -19,6 +20,20 @@ pub fn others_runnable() -> bool {
         let end = stat.iter().rposition(|byte| *byte == b')');
         end.and_then(|end| stat.get(end + 2)) == Some(&b'R')
     })
+}
+
+/// How much stack the system gives a thread: as a rule what `ulimit -s` said when this process was started.
+pub fn default_stack_size() -> Option<usize> {
+    let (mut attributes, mut size) = (MaybeUninit::<libc::pthread_attr_t>::uninit(), 0);
+    // SAFETY: the attributes are initialised by the first call, read by the second and destroyed by the third.
+    unsafe {
+        if libc::pthread_attr_init(attributes.as_mut_ptr()) != 0 {
+            return None;
+        }
+        let read = libc::pthread_attr_getstacksize(attributes.as_ptr(), &raw mut size);
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+        (read == 0 && size > 0).then_some(size)
+    }
 }
 
 #[cfg(test)]

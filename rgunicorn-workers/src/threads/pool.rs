@@ -33,6 +33,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use rgunicorn_core::app::Application;
 use rgunicorn_core::engine::Engine;
 use rgunicorn_core::sync::lock;
+use rgunicorn_core::sys::threads::default_stack_size;
 use rgunicorn_core::worker::Exit;
 
 use crate::boot::Recycling;
@@ -166,13 +167,20 @@ impl Pool {
 
     /// Starts the first thread, which starts others as they are needed.
     pub(super) fn start(self: &Arc<Self>) -> io::Result<()> {
+        // Which is when it sees what its threads are to have.
+        self.application.attach(&mut || {});
         self.spawn(&mut self.lock())
     }
 
     fn spawn(self: &Arc<Self>, shared: &mut Shared) -> io::Result<()> {
         let pool = Arc::clone(self);
         let name = format!("rgunicorn-{}", shared.threads + 1);
-        std::thread::Builder::new().name(name).spawn(move || {
+        let mut builder = std::thread::Builder::new().name(name);
+        // As much as a thread of the application's own would have, and not what Rust gives.
+        if let Some(size) = self.application.stack_size().or_else(default_stack_size) {
+            builder = builder.stack_size(size);
+        }
+        builder.spawn(move || {
             pool.application.live(&mut || pool.live());
         })?;
         shared.threads += 1;

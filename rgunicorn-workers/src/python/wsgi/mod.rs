@@ -13,6 +13,7 @@
 //! | [`forks`] | processes that applications fork in a request |
 //! | [`context`] | each request's own context variables |
 //! | [`switching`] | CPython's switch interval where many threads wait for its lock |
+//! | [`threads`] | threads as `threading` would have started them |
 //! | [`latin1`] | between bytes and the strings of PEP 3333 |
 //!
 //! A request goes through [`WsgiApplication::call`] from top to bottom.
@@ -30,6 +31,7 @@ pub(super) mod interned;
 mod keys;
 mod latin1;
 mod switching;
+mod threads;
 mod upgrade;
 
 #[cfg(test)]
@@ -54,6 +56,7 @@ use self::exchange::{Exchange, Outlet};
 use self::file_wrapper::FileWrapper;
 use self::input::Input;
 use self::switching::Switching;
+use self::threads::StackSize;
 use super::debugging::Spew;
 use super::failure;
 use super::server_hooks::{Asked, RequestHooks};
@@ -97,6 +100,7 @@ pub struct WsgiApplication {
     hooks: Option<RequestHooks>,
     spew: Option<Arc<Spew>>,
     switching: Switching,
+    stack_size: StackSize,
 }
 
 impl WsgiApplication {
@@ -114,6 +118,7 @@ impl WsgiApplication {
             hooks: None,
             spew: None,
             switching: Switching::new(),
+            stack_size: StackSize::default(),
         })
     }
 
@@ -216,15 +221,22 @@ impl Application for WsgiApplication {
     }
 
     fn attach(&self, work: &mut dyn FnMut()) {
-        Python::attach(|_| work());
+        Python::attach(|py| {
+            self.stack_size.look(py);
+            work();
+        });
+    }
+
+    fn stack_size(&self) -> Option<usize> {
+        self.stack_size.get()
     }
 
     /// The outermost attachment makes the thread's state and keeps it, and with it `threading.local`, for the thread's
     /// whole life.
     fn live(&self, life: &mut dyn FnMut()) {
         Python::attach(|py| {
-            if let Err(error) = name_thread(py) {
-                tracing::warn!("Cannot tell Python the name of a thread\n{}", failure::report(py, &error));
+            if let Err(error) = threads::begin(py) {
+                tracing::warn!("Cannot begin a thread as Python does\n{}", failure::report(py, &error));
             }
             let life = SameThread(life);
             py.detach(move || life.run());
@@ -262,14 +274,6 @@ pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
     let told = Bound::new(py, Errors::default())?.call_method1("write", (0,));
     debug_assert!(told.is_err());
     Ok(())
-}
-
-/// Has Python call this thread what the system calls it: so do profilers and log formats with `%(threadName)s`.
-fn name_thread(py: Python<'_>) -> PyResult<()> {
-    forks::mend_main_thread(py)?;
-    let thread = std::thread::current();
-    let Some(name) = thread.name() else { return Ok(()) };
-    py.import("threading")?.call_method0("current_thread")?.setattr("name", name)
 }
 
 /// Something that [`Python::detach`] would not take, as it might run it elsewhere.
