@@ -69,6 +69,12 @@ on_every_class! {
         assert!(workers.iter().all(|worker| children(*worker) == 0), "nobody is left behind");
     }
 
+    fn a_program_has_the_limit_of_open_files_that_the_server_was_started_with(class: &str) {
+        let few = ["-c", "ulimit -Sn 300; exec \"$@\"", "bash", env!("CARGO_BIN_EXE_rgunicorn")];
+        let server = Server::build("bash").no_bind().args(few).args(["-k", class, "-b", "127.0.0.1:0", "children:app"]).start();
+        assert_eq!(server.connect().get("/limits").text(), "[true, true, \"300\", \"300\", \"300\"]");
+    }
+
     fn one_that_lives_on_does_not_listen(class: &str) {
         let mut server = server(class, &[]);
         let child: i32 = server.connect().get("/outlive").text().parse().unwrap();

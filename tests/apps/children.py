@@ -1,9 +1,14 @@
 """Requests that leave a process behind, which has the sockets that its worker had then."""
 
 import asyncio
+import json
 import os
+import resource
 import signal
+import subprocess
 import sys
+import tempfile
+import time
 
 from either import Either
 
@@ -53,6 +58,33 @@ def pieces(last):
     yield last()
 
 
+def limits():
+    """Of open files: whether this process has all that it may, and what programs have that it starts in several ways."""
+    show = ["sh", "-c", "sleep 0.3; ulimit -Sn"]
+
+    def run(**more):
+        return subprocess.run(show, capture_output=True, text=True, **more).stdout.strip()
+
+    def executed(start):
+        with tempfile.NamedTemporaryFile("r") as file:
+            start([*show[:2], f"{show[2]} > {file.name}"])
+            while not (answer := file.read()):
+                time.sleep(0.05)
+            return answer.strip()
+
+    def forked(command):
+        if os.fork() == 0:
+            try:
+                os.execv("/nowhere/sh", command)
+            except OSError:
+                os.execvp("sh", command)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = run(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard)))
+    spawned = executed(lambda command: os.posix_spawnp("sh", command, os.environ))
+    return json.dumps([soft == hard, wanted == str(hard), run(), executed(forked), spawned])
+
+
 FORKED = {"/exit": exit, "/raise": fail, "/return": nothing}
 
 
@@ -61,8 +93,9 @@ def wsgi(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/fork":
         leave_behind()
-    elif path == "/outlive" or path in FORKED:
-        answer = str(outlive() if path == "/outlive" else forked(FORKED[path])).encode()
+    elif path in ("/outlive", "/limits") or path in FORKED:
+        own = {"/outlive": outlive, "/limits": limits}
+        answer = str(own[path]() if path in own else forked(FORKED[path])).encode()
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
         return [answer]
     start_response("200 OK", [("Content-Type", "text/plain")])

@@ -17,6 +17,7 @@
 //! | `threads` | who one is: each coroutine passes for a thread |
 //! | `files` | closing, locking and syncing files |
 //! | `processes` | waiting for children |
+//! | `programs` | executing programs, with the limits that the server was started with |
 //! | `signals` | signal masks |
 //! | `allocators` | who calls them in the midst of allocating |
 //! | `real` | the real calls, for ourselves |
@@ -41,6 +42,7 @@ mod mutexes;
 mod net;
 mod poll;
 mod processes;
+mod programs;
 pub(crate) mod real;
 mod rwlocks;
 mod signals;
@@ -143,6 +145,7 @@ fn symbols() -> impl Iterator<Item = Symbol> {
     let others = [
         files::CLOSING,
         locks::SIGNALS,
+        programs::PROGRAMS,
         rwlocks::SIGNALS,
         signals::MASKS,
         threads::ENDS,
