@@ -58,7 +58,7 @@ impl Allowance {
         if self.most == 0 {
             return Admission::Yes;
         }
-        if charge.is_some_and(|charge| charge.bytes >= self.most) {
+        if charge.is_some_and(|charge| charge.bytes > self.most) {
             return Admission::TooLarge;
         }
         let files = self.files();
@@ -160,6 +160,8 @@ mod tests {
         assert_eq!(allowance.admits(None), Admission::Wait);
         let before = allowance.released();
         first.add(4);
+        assert_eq!(allowance.admits(Some(&first)), Admission::Yes);
+        first.add(1);
         assert_eq!(allowance.admits(Some(&first)), Admission::TooLarge);
         first.arrived();
         assert_ne!(allowance.released(), before);

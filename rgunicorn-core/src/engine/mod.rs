@@ -610,7 +610,8 @@ impl Engine {
     fn refuse(&mut self, key: usize, refusal: &Refusal) {
         let Some(connection) = self.connection(key) else { return };
         let peer = connection.peer().address().to_owned();
-        tracing::warn!("Invalid request from ip={peer}: {refusal}");
+        let what = if refusal.is_the_servers() { "Cannot take a request" } else { "Invalid request" };
+        tracing::warn!("{what} from ip={peer}: {refusal}");
         refusal.response(connection.response.output().tail());
         self.log_refusal(key, refusal.status);
         if let Some(connection) = self.connection(key) {

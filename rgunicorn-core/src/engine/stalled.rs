@@ -122,12 +122,16 @@ impl Engine {
         self.stalled.seen = self.config.spool.allowance.released();
         for (key, serial) in std::mem::take(&mut self.stalled.connections) {
             let config = &self.config;
-            let place = self.places.get_mut(key).and_then(|place| place.connection.as_deref_mut());
-            let Some(connection) = place.filter(|it| it.serial == serial) else { continue };
-            if connection.waits_for_others(config) {
-                self.stalled.connections.push((key, serial));
-                continue;
-            }
+            let Some(place) = self.places.get_mut(key) else { continue };
+            let connection = match place.connection.as_deref_mut() {
+                Some(connection) if connection.serial != serial => continue,
+                Some(connection) if !connection.waits_for_others(config) => connection,
+                // One that is lent out knows that it is listed.
+                _ => {
+                    self.stalled.connections.push((key, serial));
+                    continue;
+                }
+            };
             let waited = std::mem::take(&mut connection.wait);
             if connection.phase == Phase::Body {
                 if waited.stalled {

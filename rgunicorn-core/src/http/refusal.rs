@@ -113,6 +113,11 @@ impl Refusal {
         Refusal::new(503, "Service Unavailable", message)
     }
 
+    /// Whether the request may well have been in order.
+    pub fn is_the_servers(&self) -> bool {
+        matches!(self.status, 500 | 503 | 504 | 507)
+    }
+
     /// The HTML page that tells the client; safe whatever the message holds.
     pub fn body(&self) -> Vec<u8> {
         let reason = self.reason;
