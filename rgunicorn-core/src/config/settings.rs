@@ -52,7 +52,8 @@ settings! {
         /// default.
         workers: usize as Whole = 1, ["-w", "--workers"] INT, Implemented;
         /// The class of the workers: `sync`, `event`, `threads`, `coro`, `asgi`, `gevent`, `eventlet`, `tornado`,
-        /// or a Python class with gunicorn's worker interface by its path, such as `package.module.Class`.
+        /// or a Python class with gunicorn's worker interface by its path, such as `package.module.Class`. Where
+        /// none is asked for, an ASGI application has `asgi`.
         worker_class: String as ClassName = "sync".into(), ["-k", "--worker-class"] STRING, Implemented;
         /// How many threads a worker answers requests with; more than one with class `sync` means class
         /// `threads`.
@@ -130,7 +131,7 @@ settings! {
         /// system's. Where it can't be written, `worker_tmp_dir`, `/var/tmp`, `/dev/shm` and memory are tried in turn.
         tmp_upload_dir: Option<PathBuf> as OptionalPath = None, [] DIR, Implemented;
         /// Headers of a trusted proxy, each with the value that says that the client came by TLS;
-        /// `wsgi.url_scheme` is `https` then.
+        /// `wsgi.url_scheme` is `https` then. `wss` is as good as `https`.
         secure_scheme_headers: Vec<(String, String)> as SchemeHeaders = secure_scheme_headers(),
             [], Implemented;
         /// Proxies whose forwarding and scheme headers are believed: addresses and networks with commas
@@ -173,7 +174,7 @@ settings! {
         /// What becomes of a header whose name has an underscore, and so could pass for another: `drop` it,
         /// `refuse` the request, or pass it on, which is `dangerous`.
         header_map: HeaderMap as HeaderMaps = HeaderMap::Drop, ["--header-map"], Implemented;
-        /// The path that ASGI applications are mounted at.
+        /// The path that ASGI applications are mounted at; a slash at its end is left out.
         root_path: String as Text = String::new(), ["--root-path"] STRING, Implemented;
     }
 
