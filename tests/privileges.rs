@@ -171,7 +171,7 @@ on_every_class! {
         let (builder, _) = with_logs();
         let (status, _, output) = builder.args(["--error-logfile"]).args([&error]).run();
         assert_eq!(status, Some(1), "{output}");
-        assert!(output.contains("errorlog") && output.contains("the workers' user"), "{output}");
+        assert!(output.contains("errorlog") && output.contains("who has had a hand in"), "{output}");
         assert_untouched(&secret);
     }
 }

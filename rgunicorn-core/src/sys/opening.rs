@@ -1,10 +1,10 @@
 //! Opening files for appending that another user is to have as well: the logs, which root opens for its workers.
 //!
 //! What root opens by its name may be what somebody else has put there: a link to a file of root's, say. So it is looked
-//! first whether that user could have had a hand in the path. If not, it is root's, or the operator's, and opened like any
-//! file, whatever links it has in it. If so, it is opened with no other rights than that user has, who gains nothing by what
-//! root does then. Where those don't suffice, and what is left of the path has no link in it, a plain file may still be
-//! opened, or made. And only a file that was made here is given away.
+//! first whether another user could have had a hand in the path, whoever it is: by a directory, or a link, that is his. If not,
+//! it is root's, or the operator's, and opened like any file, whatever links it has in it. If so, it is opened with no other
+//! rights than that user has, who gains nothing by what root does then. Where those don't suffice, and what is left of the
+//! path has no link in it, a plain file may still be opened, or made. And only a file that was made here is given away.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -21,6 +21,8 @@ use nix::unistd::{Gid, Uid, User, getegid, geteuid, getgrouplist, getgroups};
 const NEW: u32 = 0o666;
 /// How often it is looked again where something changes.
 const ATTEMPTS: usize = 5;
+/// A user, and a group, that nothing belongs to, as far as others are right.
+const NOBODY: u32 = 65534;
 /// How many links a path may have in it, as for the kernel.
 const LINKS: usize = 40;
 
@@ -41,22 +43,28 @@ pub struct Party {
 /// Those of `open(2)`; where `party` has had a hand in the path, that it may not do what is asked for, or that something is
 /// there which could hold up who writes to it.
 pub fn append(path: &Path, party: Party) -> io::Result<File> {
-    let Some(rights) = Rights::to_be_dropped_to(party) else { return append_plainly(path, party) };
+    if !geteuid().is_root() {
+        return append_plainly(path, party);
+    }
+    let workers = Rights::of_workers(party);
     let mut attempts = 0;
     loop {
-        let opened = match rights.way(path)? {
+        let opened = match way(path, workers.as_ref())? {
             Way::New(resolved) => create(&resolved, party),
             Way::There(resolved) => {
                 OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW).open(&resolved)
             }
             Way::Kernels(resolved) => OpenOptions::new().append(true).open(&resolved),
-            Way::Theirs { safe, rest } => {
-                rights.during(|| append_as_they_may(path)).or_else(|error| match error.kind() {
-                    ErrorKind::PermissionDenied => {
-                        append_beneath(&safe, &rest, party).map_err(|_| rights.refusal(&safe, &error))
-                    }
-                    _ => Err(error),
-                })
+            Way::Anothers { user, safe, rest } => {
+                let rights = workers.clone().filter(|rights| rights.user == user);
+                append_as_they_may(path, &rights.unwrap_or_else(|| Rights::of(user)), party).or_else(
+                    |error| match error.kind() {
+                        ErrorKind::PermissionDenied => {
+                            append_beneath(&safe, &rest, party).map_err(|_| refusal(user, &safe, &error))
+                        }
+                        _ => Err(error),
+                    },
+                )
             }
         };
         attempts += 1;
@@ -94,16 +102,34 @@ fn create(path: &Path, party: Party) -> io::Result<File> {
 }
 
 /// With the rights of those who may have put it there.
-fn append_as_they_may(path: &Path) -> io::Result<File> {
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = OpenOptions::new().append(true).create(true).mode(NEW).custom_flags(flags).open(path)?;
-    let kind = file.metadata()?.file_type();
-    if kind.is_fifo() {
+fn append_as_they_may(path: &Path, rights: &Rights, party: Party) -> io::Result<File> {
+    let mut how = OpenOptions::new();
+    how.append(true).mode(NEW).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    let (file, made) = rights.during(|| match how.open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => match how.create_new(true).open(path) {
+            // A link that leads nowhere.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                how.create_new(false).create(true).open(path).map(|file| (file, false))
+            }
+            made => made.map(|file| (file, true)),
+        },
+        opened => opened.map(|file| (file, false)),
+    })?;
+    if file.metadata()?.file_type().is_fifo() {
         return Err(io::Error::other(
-            "it is a FIFO in a place of the workers' user, who could stop the server with it",
+            "it is a FIFO in a place of another user's, who could stop the server with it",
         ));
     }
+    if made {
+        let user = party.user.or(Some(0));
+        give(&file, Party { user, group: party.group.or(Some(getegid().as_raw())), ..party });
+    }
     Ok(file)
+}
+
+fn refusal(user: u32, safe: &Path, error: &io::Error) -> io::Error {
+    let why = format!("{error}, to user {user}, who has had a hand in what is in {}", safe.display());
+    io::Error::new(error.kind(), why)
 }
 
 /// A plain file of this one name, with no link on the way to it.
@@ -145,7 +171,8 @@ fn give(file: &File, party: Party) {
     }
 }
 
-/// What a party may do.
+/// What a user may do.
+#[derive(Clone)]
 struct Rights {
     user: u32,
     group: u32,
@@ -154,20 +181,89 @@ struct Rights {
 
 /// Who decides what is at the end of a path.
 enum Way {
-    /// Not the party; nothing is there yet. This is the path without links in it.
+    /// Root; nothing is there yet. This is the path without links in it.
     New(PathBuf),
-    /// Not the party; there is something. This is the path without links in it.
+    /// Root; there is something. This is the path without links in it.
     There(PathBuf),
     /// The kernel, which alone can follow the links of `/proc`.
     Kernels(PathBuf),
-    /// The party, who may write to the directory `safe`, or has made a link in it. What is left of the path from there.
-    Theirs { safe: PathBuf, rest: PathBuf },
+    /// This user, who may write to the directory `safe`, or has made a link in it. What is left of the path from there.
+    Anothers { user: u32, safe: PathBuf, rest: PathBuf },
+}
+
+/// Goes along a path as the kernel would, as far as no user has had a hand in it; `workers` is whom files are for.
+fn way(path: &Path, workers: Option<&Rights>) -> io::Result<Way> {
+    const STICKY: u32 = 0o1000;
+    let mut done = PathBuf::from("/");
+    // What is left, the next name last.
+    let mut rest = names(path);
+    let mut links = 0;
+    while let Some(name) = rest.pop() {
+        if name == ".." {
+            done.pop();
+            continue;
+        }
+        let here = done.join(&name);
+        let left = || rest.iter().rev().fold(here.clone(), |path, name| path.join(name));
+        let anothers = |user| Way::Anothers {
+            user,
+            safe: done.clone(),
+            rest: rest.iter().rev().fold(PathBuf::from(&name), |path, name| path.join(name)),
+        };
+        // Where it may have been anybody, it was he who may least.
+        let anybody = workers.map_or(NOBODY, |workers| workers.user);
+        let directory = fs::symlink_metadata(&done)?;
+        let theirs = workers.filter(|workers| workers.may_write(&directory));
+        let everybodys = directory.mode() & 0o002 != 0;
+        let sticky = directory.mode() & STICKY != 0;
+        // In a sticky directory everybody may do what he likes with what is his, its owner with everything.
+        match theirs {
+            Some(workers) if !sticky || directory.uid() == workers.user => return Ok(anothers(workers.user)),
+            _ if directory.uid() != 0 => return Ok(anothers(directory.uid())),
+            _ if everybodys && !sticky => return Ok(anothers(anybody)),
+            _ => {}
+        }
+        let entry = match fs::symlink_metadata(&here) {
+            Ok(entry) => entry,
+            Err(error) if error.kind() == ErrorKind::NotFound && rest.is_empty() => {
+                return Ok(Way::New(here));
+            }
+            Err(error) => return Err(error),
+        };
+        let shared = everybodys || theirs.is_some();
+        if shared && !entry.is_dir() && entry.nlink() > 1 {
+            return Ok(anothers(anybody));
+        }
+        if entry.uid() != 0 && (entry.is_symlink() || (shared && !entry.is_dir())) {
+            return Ok(anothers(entry.uid()));
+        }
+        if entry.is_symlink() {
+            if is_proc(&done) {
+                // Links that only the kernel can follow, and only root makes.
+                return Ok(Way::Kernels(left()));
+            }
+            links += 1;
+            if links > LINKS {
+                return Err(Errno::ELOOP.into());
+            }
+            let target = fs::read_link(&here)?;
+            if target.is_absolute() {
+                done = "/".into();
+            }
+            rest.extend(names(&target));
+        } else if rest.is_empty() || !entry.is_dir() {
+            return Ok(Way::There(left()));
+        } else {
+            done = here;
+        }
+    }
+    Ok(Way::There(done))
 }
 
 impl Rights {
-    /// Those of the party; none if it is no other than this process, or this process may do no more than its own user.
-    fn to_be_dropped_to(party: Party) -> Option<Rights> {
-        let user = party.user.filter(|user| *user != 0 && geteuid().is_root())?;
+    /// Those of the party; none if it is root.
+    fn of_workers(party: Party) -> Option<Rights> {
+        let user = party.user.filter(|user| *user != 0)?;
         let all = |group: Gid| -> Option<Vec<Gid>> {
             let entry = User::from_uid(Uid::from_raw(user)).ok()??;
             getgrouplist(&CString::new(entry.name).ok()?, group).ok()
@@ -182,85 +278,17 @@ impl Rights {
         })
     }
 
+    /// Those of any other user, without a group: whose groups are which may take a network to know.
+    fn of(user: u32) -> Rights {
+        Rights { user, group: NOBODY, groups: Vec::new() }
+    }
+
     fn may_write(&self, directory: &fs::Metadata) -> bool {
         let group = Gid::from_raw(directory.gid());
         let in_group = directory.gid() == self.group || self.groups.contains(&group);
         directory.uid() == self.user
             || directory.mode() & 0o002 != 0
             || (in_group && directory.mode() & 0o020 != 0)
-    }
-
-    /// Goes along a path as the kernel would, as far as the party has had no hand in it.
-    fn way(&self, path: &Path) -> io::Result<Way> {
-        const STICKY: u32 = 0o1000;
-        let mut done = PathBuf::from("/");
-        // What is left, the next name last.
-        let mut rest = names(path);
-        let mut links = 0;
-        while let Some(name) = rest.pop() {
-            if name == ".." {
-                done.pop();
-                continue;
-            }
-            let here = done.join(&name);
-            let left = || rest.iter().rev().fold(here.clone(), |path, name| path.join(name));
-            let theirs = || Way::Theirs {
-                safe: done.clone(),
-                rest: rest.iter().rev().fold(PathBuf::from(&name), |path, name| path.join(name)),
-            };
-            let directory = fs::symlink_metadata(&done)?;
-            let open_to_them = self.may_write(&directory);
-            let sticky = directory.mode() & STICKY != 0;
-            // In a sticky directory everybody may do what he likes with what is his, its owner with everything.
-            if open_to_them && (!sticky || directory.uid() == self.user) {
-                return Ok(theirs());
-            }
-            let entry = match fs::symlink_metadata(&here) {
-                Ok(entry) => entry,
-                Err(error) if error.kind() == ErrorKind::NotFound && rest.is_empty() => {
-                    return Ok(Way::New(here));
-                }
-                Err(error) => return Err(error),
-            };
-            let second_name = !entry.is_dir() && entry.nlink() > 1;
-            if (entry.uid() == self.user && (open_to_them || entry.is_symlink()))
-                || (open_to_them && second_name)
-            {
-                return Ok(theirs());
-            }
-            if entry.is_symlink() {
-                // As the kernel has it with `protected_symlinks`.
-                let strangers = sticky && directory.mode() & 0o002 != 0;
-                if strangers && entry.uid() != 0 && entry.uid() != directory.uid() {
-                    return Ok(theirs());
-                }
-                if is_proc(&done) {
-                    // Links that only the kernel can follow, and only root makes.
-                    return Ok(Way::Kernels(left()));
-                }
-                links += 1;
-                if links > LINKS {
-                    return Err(Errno::ELOOP.into());
-                }
-                let target = fs::read_link(&here)?;
-                if target.is_absolute() {
-                    done = "/".into();
-                }
-                rest.extend(names(&target));
-            } else if rest.is_empty() || !entry.is_dir() {
-                return Ok(Way::There(left()));
-            } else {
-                done = here;
-            }
-        }
-        Ok(Way::There(done))
-    }
-
-    fn refusal(&self, safe: &Path, error: &io::Error) -> io::Error {
-        let (user, path) = (self.user, safe.display());
-        let why =
-            format!("{error}, to the workers' user (uid {user}), who has had a hand in what is in {path}");
-        io::Error::new(error.kind(), why)
     }
 
     /// Runs `work` with no other rights to files than these.
@@ -514,6 +542,34 @@ mod tests {
         let _reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
         let error = append(&pipe, PARTY).unwrap_err();
         assert!(error.to_string().contains("a FIFO"), "{error}");
+    }
+
+    #[test]
+    fn what_belongs_to_a_third_user_is_opened_with_his_rights() {
+        const THIRD: u32 = 12345;
+        let Some((directory, _, secret)) = site() else { return };
+        let his = directory.path().join("his");
+        fs::create_dir_all(his.join("inner")).unwrap();
+        for directory in [&his, &his.join("inner")] {
+            chown(directory, Some(THIRD), Some(THIRD)).unwrap();
+        }
+        for (party, owner_of_new) in [(PARTY, (THEY, THEY)), (Party::default(), (0, 0))] {
+            let log = his.join(format!("log{}", owner_of_new.0));
+            append(&log, party).unwrap();
+            append(&log, party).unwrap();
+            assert_eq!(owner(&log), owner_of_new);
+            let link = his.join(format!("link{}", owner_of_new.0));
+            symlink(&secret, &link).unwrap();
+            std::os::unix::fs::lchown(&link, Some(THIRD), Some(THIRD)).unwrap();
+            let error = append(&link, party).unwrap_err();
+            assert!(error.to_string().contains("to user 12345"), "{error}");
+            assert_eq!((owner(&secret), fs::read(&secret).unwrap().len()), ((0, 0), 6));
+            // A release of his, say, and what is shared by all of them.
+            let inner = his.join(format!("current{}", owner_of_new.0));
+            symlink("inner", &inner).unwrap();
+            append(&inner.join(format!("log{}", owner_of_new.0)), party).unwrap();
+            assert_eq!(owner(&his.join(format!("inner/log{}", owner_of_new.0))), owner_of_new);
+        }
     }
 
     #[test]
