@@ -8,10 +8,12 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::sync::lock;
 use crate::sys::net;
 
 /// How long we wait for one message to be taken. Who has taken nothing for so long isn't waited for, until it takes something.
@@ -23,6 +25,8 @@ const CREDIT: Duration = Duration::from_secs(5);
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Between two words on messages that were lost: at first, and at most.
 const SILENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3600));
+/// For how long a name that can't be resolved isn't looked up by others.
+const LOOK_UP: Duration = Duration::from_secs(60);
 /// What is left of a message that is too long for a datagram, in bytes.
 const CUT: usize = 8 * 1024;
 
@@ -82,8 +86,8 @@ impl Receiver {
             said: None,
         };
         if let Place::Internet(host, _) = &receiver.place {
-            match host.to_socket_addrs() {
-                Ok(addresses) => receiver.addresses = addresses.collect(),
+            match look_up(host) {
+                Ok(addresses) => receiver.addresses = addresses,
                 Err(error) => return (receiver, Some(error)),
             }
         }
@@ -300,6 +304,27 @@ impl Receiver {
     }
 }
 
+/// Hosts that the main process found no address for, and when: the workers that it forks then need not wait for that again.
+static UNKNOWN: Mutex<Vec<(String, u32, Instant)>> = Mutex::new(Vec::new());
+
+/// The addresses of `HOST:PORT`.
+fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
+    let own = std::process::id();
+    let is_recent = |(name, process, at): &(String, u32, Instant)| {
+        name == host && *process != own && at.elapsed() < LOOK_UP
+    };
+    if lock(&UNKNOWN).iter().any(is_recent) {
+        return Err(io::Error::other("its name could not be resolved a moment ago"));
+    }
+    let found = host.to_socket_addrs();
+    if found.is_err() {
+        let mut unknown = lock(&UNKNOWN);
+        unknown.retain(|(name, ..)| name != host);
+        unknown.push((host.to_owned(), own, Instant::now()));
+    }
+    found.map(Iterator::collect)
+}
+
 /// The first that can be had, or why the last one can't.
 fn first<T>(all: impl Iterator<Item = io::Result<T>>) -> io::Result<T> {
     let mut failure = io::Error::from(io::ErrorKind::NotFound);
@@ -431,6 +456,14 @@ mod tests {
             "{said}"
         );
         assert_eq!(receiver.send(b"x"), None, "it was said");
+        // Nor has one that is forked from here to wait for that again, for a minute.
+        let unknown = |own: u32, at| *lock(&UNKNOWN) = vec![("localhost:1".into(), own, at)];
+        let own = std::process::id();
+        for (process, age, asks) in [(own + 1, 0, false), (own + 1, 61, true), (own, 0, true)] {
+            let Some(at) = Instant::now().checked_sub(Duration::from_secs(age)) else { continue };
+            unknown(process, at);
+            assert_eq!(look_up("localhost:1").is_ok(), asks, "{process} {age}");
+        }
     }
 
     #[test]
