@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rgunicorn_harness::{Client, Server, assert_has, on_every_class};
+use rgunicorn_harness::{Client, Server, application, assert_has, on_every_class};
 
 fn server(class: &str, arguments: &[&str]) -> Server {
     Server::build(env!("CARGO_BIN_EXE_rgunicorn")).args(["-k", class, "children:app"]).args(arguments).start()
@@ -132,6 +132,46 @@ def on_exit(server): fork('on_exit', 0)
             [("pre_request 7", 3), ("post_request 1", 3), ("Worker exiting", 1), ("Shutting down", 1)]
         {
             assert_eq!(log.matches(line).count(), times, "{line} in:\n{log}");
+        }
+    }
+}
+
+#[test]
+fn one_that_comes_back_from_an_import_or_the_configuration_file_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let forking = "
+import os
+child = os.fork()
+if child:
+    print(__name__, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+";
+    let file = |name: &str, text: String| std::fs::write(directory.path().join(name), text).unwrap();
+    file("forking.py", format!("{forking}\n{}", application("b'hello'")));
+    file("gunicorn.conf.py", forking.to_string());
+    file("hooked.conf.py", format!("{forking}\ndef when_ready(server): pass\n"));
+    for class in ["sync", "asgi"] {
+        for (arguments, executed) in
+            [(["-c", "gunicorn.conf.py"], 1), (["--preload", "-c=hooked.conf.py"], 2)]
+        {
+            let mut server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+                .directory(directory.path())
+                .args(["-k", class, "--pid", "pid", "forking:app"])
+                .args(arguments)
+                .start();
+            assert_eq!(server.connect().get("/").text(), "hello");
+            server.wait_for_log("is ready");
+            server.signal(Signal::SIGTERM);
+            server.wait();
+            let log = server.log();
+            for (line, times) in [
+                ("forking 1", 1),
+                ("__config__ 1", executed),
+                ("Listening at", 1),
+                ("Booting", 1),
+                ("Shutting down", 1),
+            ] {
+                assert_eq!(log.matches(line).count(), times, "{line} in:\n{log}");
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ DEPTH = 16  # deeper than any setting, and an end for lists that hold themselves
 
 def evaluate(function, place, output):
     """Executes the file, or what else is at the place; writes the outcome, as JSON, to the descriptor."""
-    before = dict(os.environ)
+    before, process = dict(os.environ), os.getpid()
     outcome = {}
     try:
         space = globals()[function](place)
@@ -31,6 +31,8 @@ def evaluate(function, place, output):
             stream.flush()
         except (AttributeError, OSError, ValueError):
             pass  # closed, or not there
+    if os.getpid() != process:
+        os._exit(1)  # one that the file has forked, and that came back
     with open(output, "w", encoding="ascii") as pipe:
         json.dump(outcome, pipe)
 

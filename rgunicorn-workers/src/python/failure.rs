@@ -4,6 +4,7 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use rgunicorn_core::app::AppError;
+use rgunicorn_core::sys::forks;
 
 use super::logger::raised;
 
@@ -60,6 +61,20 @@ pub(crate) fn app_error(py: Python<'_>, error: &PyErr) -> AppError {
     match exit_status(py, error) {
         Some(code) => AppError::Exit { code, report },
         None => AppError::Failed { report },
+    }
+}
+
+/// Ends this process if the application has forked it, now that its code is back from wherever it was called: by this exception, if
+/// by one.
+#[inline]
+pub(crate) fn end_stray(py: Python<'_>, error: Option<&PyErr>) {
+    #[cold]
+    fn end(py: Python<'_>, error: Option<&PyErr>) -> ! {
+        let report = error.map(|error| report(py, error)).unwrap_or_default();
+        forks::end(error.and_then(|error| exit_status(py, error)), &report)
+    }
+    if forks::is_stray() {
+        end(py, error);
     }
 }
 

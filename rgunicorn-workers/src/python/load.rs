@@ -50,6 +50,7 @@ fn understood(
     py: Python<'_>,
     loaded: PyResult<(Py<PyAny>, Option<String>, bool)>,
 ) -> Result<Py<PyAny>, LoadError> {
+    failure::end_stray(py, loaded.as_ref().err());
     match loaded {
         Ok((application, None, _)) => Ok(application),
         Ok((_, Some(problem), true)) => Err(LoadError::Missing(problem)),

@@ -13,7 +13,6 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyTuple;
-use rgunicorn_core::sys::forks;
 
 use super::message::type_name;
 use super::shared::Shared;
@@ -88,9 +87,8 @@ where
         (None, Some(error)) => Err(raised(error)),
         (None, None) => start(slf).and_then(|coroutine| send(&coroutine)),
     };
-    if forks::is_stray() {
-        end_stray(py, sent);
-    }
+    // The event loop is the worker's: nothing in it may be waited for in another process.
+    failure::end_stray(py, sent.as_ref().err());
     let outcome = match sent {
         Ok(Sent::Yielded(value)) => {
             slf.get().driver().stepping = false;
@@ -108,15 +106,6 @@ where
     };
     drop(coroutine);
     C::ended(slf, outcome).map(|()| None)
-}
-
-/// Ends a process that the application has forked: the event loop is the worker's, and nothing in it may be waited for here.
-#[cold]
-fn end_stray(py: Python<'_>, sent: PyResult<Sent<'_>>) -> ! {
-    match sent {
-        Ok(_) => forks::end(None, ""),
-        Err(error) => forks::end(failure::exit_status(py, &error), &failure::report(py, &error)),
-    }
 }
 
 fn start<'py, C>(slf: &Bound<'py, C>) -> PyResult<Bound<'py, PyAny>>

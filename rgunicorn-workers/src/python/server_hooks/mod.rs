@@ -23,7 +23,6 @@ use rgunicorn_core::hooks::{self, HookError};
 use rgunicorn_core::log::{self, host};
 use rgunicorn_core::socket::Listener;
 use rgunicorn_core::sync::lock;
-use rgunicorn_core::sys::forks;
 use rgunicorn_core::worker::BootError;
 
 pub(crate) use requests::{Asked, RequestHooks};
@@ -84,7 +83,11 @@ impl ServerHooks {
             let location = python_location(config, directory)
                 .filter(|_| !names.is_empty() || needs_objects(config) || is_of_file(&config.worker_class));
             let space = match &location {
-                Some(location) => execute(py, location)?,
+                Some(location) => {
+                    let executed = execute(py, location);
+                    failure::end_stray(py, executed.as_ref().err());
+                    executed?
+                }
                 None => PyDict::new(py).into_any(),
             };
             let cfg = package::own_config(py, config)?;
@@ -150,7 +153,7 @@ impl ServerHooks {
         A: pyo3::call::PyCallArgs<'py>,
     {
         let called = self.server.bind(py).call_method1(method, arguments);
-        end_stray(py, called.as_ref().err());
+        failure::end_stray(py, called.as_ref().err());
         called
     }
 
@@ -281,14 +284,6 @@ impl ServerHooks {
         let hooks = RequestHooks::of(self.requests.bind(py), self.server.bind(py), logs)?;
         self.logs_access.store(hooks.as_ref().is_some_and(RequestHooks::log_access), Relaxed);
         Ok(hooks)
-    }
-}
-
-/// Ends a process that a hook has forked and that came back from it.
-fn end_stray(py: Python<'_>, error: Option<&PyErr>) {
-    if forks::is_stray() {
-        let report = error.map(|error| failure::report(py, error)).unwrap_or_default();
-        forks::end(error.and_then(|error| failure::exit_status(py, error)), &report);
     }
 }
 

@@ -11,7 +11,6 @@ use pyo3::types::{PyDict, PyList};
 use rgunicorn_core::app::{Request, Response};
 use rgunicorn_core::http::Scheme;
 
-use super::end_stray;
 use crate::python::wsgi::latin1;
 use crate::python::{failure, load};
 
@@ -105,7 +104,7 @@ impl RequestHooks {
             }),
         );
         let request = self.shared.requests.bind(py).call_method1("begin", facts);
-        end_stray(py, request.as_ref().err());
+        failure::end_stray(py, request.as_ref().err());
         let request = request?.unbind();
         Ok(Asked { shared: Arc::clone(&self.shared), request, environ: None, answer: None, sent: 0, begun })
     }
@@ -176,7 +175,7 @@ impl Drop for Asked {
             let micros = self.begun.elapsed().as_micros() as u64;
             let arguments = (&self.request, &self.environ, &self.answer, self.sent, micros);
             let ended = self.shared.requests.bind(py).call_method1("end", arguments);
-            end_stray(py, ended.as_ref().err());
+            failure::end_stray(py, ended.as_ref().err());
             if let Err(error) = ended {
                 tracing::error!("Error in a server hook\n{}", failure::report(py, &error));
             }
