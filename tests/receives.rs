@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use rgunicorn_harness::{Client, Server};
 
 const LOOPS: [&str; 2] = ["asyncio", "uvloop"];
@@ -185,6 +186,25 @@ fn a_response_that_never_has_to_wait_leaves_others_their_turn() {
     assert_eq!(server.connect().get("/seen").status, 200);
     client.stream().shutdown(std::net::Shutdown::Both).unwrap();
     reading.join().unwrap();
+}
+
+#[test]
+fn a_response_that_never_has_to_wait_ends_with_its_server() {
+    for event_loop in LOOPS {
+        let mut server = serve(&["--asgi-loop", event_loop, "--graceful-timeout", "1"]);
+        let mut client = server.connect();
+        client.send("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut reader = client.stream().try_clone().unwrap();
+        let reading = std::thread::spawn(move || {
+            let mut bytes = vec![0; 1 << 20];
+            while matches!(std::io::Read::read(&mut reader, &mut bytes), Ok(count) if count > 0) {}
+        });
+        assert_eq!(server.connect().get("/seen").status, 200);
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.wait().code(), Some(0), "{event_loop}");
+        assert!(!server.log().contains("SIGKILL"), "{}", server.log());
+        reading.join().unwrap();
+    }
 }
 
 #[test]

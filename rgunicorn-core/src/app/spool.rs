@@ -1,7 +1,7 @@
 //! Bytes that are kept in memory while they are few, and in an unlinked temporary file once they are many.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use super::{Admission, Allowance, Charge, Scratch};
@@ -27,7 +27,8 @@ impl Default for SpoolLimits {
 #[derive(Debug, Default)]
 pub struct Spool {
     memory: Vec<u8>,
-    file: Option<(File, Charge)>,
+    /// Written in pieces of some size: a client may send its body in chunks of one byte.
+    file: Option<(BufWriter<File>, Charge)>,
     written: u64,
     read: u64,
 }
@@ -44,7 +45,7 @@ impl Spool {
             let mut charge = limits.allowance.begin();
             charge.add(self.memory.len());
             self.memory = Vec::new();
-            self.file = Some((file, charge));
+            self.file = Some((BufWriter::new(file), charge));
         }
         match &mut self.file {
             Some((file, charge)) => {
@@ -107,7 +108,7 @@ impl From<Vec<u8>> for Spool {
 impl Read for Spool {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = match &mut self.file {
-            Some((file, _)) => file.read(buffer)?,
+            Some((file, _)) => file.get_mut().read(buffer)?,
             None => {
                 let mut rest = self.memory.get(self.read as usize..).unwrap_or(&[]);
                 rest.read(buffer)?
@@ -144,5 +145,18 @@ mod tests {
     #[test]
     fn many_bytes_go_to_a_file_in_order() {
         assert_eq!(round_trip(&[b"ab", b"cd", b"e"], 4), (b"abcde".to_vec(), true));
+    }
+
+    #[test]
+    fn a_byte_at_a_time_is_not_a_system_call_at_a_time() {
+        let limits = SpoolLimits { memory: 4, ..SpoolLimits::default() };
+        let mut spool = Spool::default();
+        for _ in 0..1000 {
+            spool.write(b"x", &limits).unwrap();
+        }
+        let on_disk = spool.file.as_ref().unwrap().0.get_ref().metadata().unwrap().len();
+        assert!(on_disk < 10, "{on_disk}");
+        assert_eq!(spool.len(), 1000);
+        assert_eq!(round_trip(&[&b"x"[..]; 1000], 4), (vec![b'x'; 1000], true));
     }
 }
