@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::buffers::{Buffers, READ_SIZE};
 use super::config::EngineConfig;
 use super::parked::Parked;
-use super::stalled::Wait;
+use super::stalled::{Wait, cannot_keep};
 use super::tally::Entry;
 use super::transport::{Moved, Transport};
 use super::upload::{Beginning, Failure, Remains, Upload, WORTH_SKIPPING};
@@ -541,7 +541,7 @@ impl Connection {
             if most > 0 && spool.len() + piece.len() as u64 > most {
                 failure = Some(Refusal::body_over_limit(most));
             } else if let Err(error) = spool.write(piece, limits) {
-                failure = Some(cannot_buffer(&error, limits));
+                failure = Some(cannot_keep(&error, limits));
             }
         };
         let decoded = decoder.decode(encoded, &config.policy, &mut sink)?;
@@ -565,7 +565,7 @@ impl Connection {
     ) -> Result<bool, Refusal> {
         self.decoder = None;
         let mut spool = std::mem::take(&mut self.spool);
-        spool.rewind().map_err(|error| cannot_buffer(&error, &config.spool))?;
+        spool.rewind().map_err(|error| cannot_keep(&error, &config.spool))?;
         self.body = Body::buffered(spool);
         self.whole = true;
         self.hand_on(config, buffers, now);
@@ -582,7 +582,7 @@ impl Connection {
         let Some(decoder) = self.decoder.take() else { return Ok(false) };
         let greet = self.waits_for_continue();
         let mut early = std::mem::take(&mut self.spool);
-        early.rewind().map_err(|error| cannot_buffer(&error, &config.spool))?;
+        early.rewind().map_err(|error| cannot_keep(&error, &config.spool))?;
         let beginning = Beginning { decoder, greet, early, length: self.body_length() };
         let upload = Arc::new(Upload::new(&self.transport, beginning, config));
         self.body = Body::arriving(Arc::clone(&upload));
@@ -753,19 +753,5 @@ impl Connection {
             }
         }
         Received::Again
-    }
-}
-
-/// Why a body can't be kept, for the log and for its client.
-#[cold]
-fn cannot_buffer(error: &std::io::Error, limits: &SpoolLimits) -> Refusal {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    let place = limits.scratch.meant();
-    tracing::error!(
-        "Cannot keep a request body in a temporary file: {error}. See tmp_upload_dir, which is {place}, and tmp_upload_limit"
-    );
-    match error.kind() {
-        StorageFull | QuotaExceeded => Refusal::insufficient_storage("no space is left for the request body"),
-        _ => Refusal::internal_error("the request body could not be kept"),
     }
 }

@@ -3,13 +3,14 @@
 //!
 //! Of a body that is stalled nothing is read, so that its client has to wait as well, for up to `client_body_timeout`.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::buffers::READ_SIZE;
 use super::config::EngineConfig;
 use super::connection::{Connection, Phase};
 use super::{Engine, deadline};
-use crate::app::Admission;
+use crate::app::{Admission, SpoolLimits};
 use crate::http::Refusal;
 
 /// How long it takes at most until it is noticed that there is room. What others have read is dropped in any thread.
@@ -146,4 +147,33 @@ impl Engine {
 /// A body that has waited for too long.
 pub(super) fn no_room() -> Refusal {
     Refusal::unavailable("there is no room for the request body: others have used tmp_upload_limit up")
+}
+
+/// A body for which there is no place, or no room there.
+#[cold]
+pub(super) fn cannot_keep(error: &io::Error, limits: &SpoolLimits) -> Refusal {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let place = limits.scratch.meant();
+    tracing::error!(
+        "Cannot keep a request body in a temporary file: {error}. See tmp_upload_dir, which is {place}, and tmp_upload_limit"
+    );
+    match error.kind() {
+        StorageFull | QuotaExceeded => Refusal::insufficient_storage("no space is left for the request body"),
+        _ => Refusal::internal_error("the request body could not be kept"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_directory_is_507() {
+        let status = |code| {
+            let refusal = cannot_keep(&io::Error::from_raw_os_error(code), &SpoolLimits::default());
+            assert!(refusal.is_the_servers());
+            refusal.status
+        };
+        assert_eq!([libc::ENOSPC, libc::EDQUOT, libc::EIO].map(status), [507, 507, 500]);
+    }
 }
