@@ -103,6 +103,58 @@ fn what_c_code_asks_about_itself_as_a_thread_is_answered_for_the_coroutine() {
     }
 }
 
+/// A server of `thread_locals.py`, with both kinds of libraries.
+fn with_thread_locals(class: &str, arguments: &[&str]) -> Server {
+    let directory = tempfile::tempdir().unwrap().keep();
+    let [own, of_thread] = ["thread_locals", "thread_locals_static"].map(|name| {
+        let library = directory.join(format!("lib{name}.so"));
+        compile(&format!("{name}.c"), &library);
+        library
+    });
+    let build = Server::build(env!("CARGO_BIN_EXE_rgunicorn")).env("OWN", own).env("OF_THREAD", of_thread);
+    let server = build.args(["-w", "1", "-k", class, "--threads", "8"]).args(arguments.to_vec());
+    let server = server.args(["thread_locals:app"]).start();
+    server.wait_for_log("is ready");
+    std::fs::remove_dir_all(directory).unwrap();
+    server
+}
+
+/// Each request has variables of its own in libraries that are loaded at run time, elsewhere than all others: what other threads
+/// do there reaches the right one, as rayon's pools, duckdb's allocator and PROJ count on.
+#[test]
+fn a_native_librarys_thread_locals_are_each_requests_own() {
+    let (threads, coro) = (with_thread_locals("threads", &[]), with_thread_locals("coro", &[]));
+    for (route, wanted) in [
+        ("own_kept", "[true]"),
+        ("reached", "[true, true, true]"),
+        ("own_kept", "[true]"),
+        ("paired", "[true, true]"),
+        ("paired", "[true, true]"),
+    ] {
+        for server in [&threads, &coro] {
+            for answer in answers(server, &[route], 4) {
+                assert!(answer.ends_with(&format!("200 {wanted}")), "{answer}\n{}", server.log());
+            }
+        }
+    }
+}
+
+/// Of those of which the thread has but one block, all requests share it, unless the library is named; and the other way round.
+#[test]
+fn which_librarys_thread_locals_are_shared_can_be_said() {
+    let requests_that_kept_theirs = |server: &Server, route: &str| {
+        let answers = answers(server, &[route], 4);
+        assert!(answers.iter().all(|answer| answer.contains("200 ")), "{answers:?}\n{}", server.log());
+        answers.iter().filter(|answer| answer.ends_with("true]")).count()
+    };
+    let plain = with_thread_locals("coro", &[]);
+    assert_eq!(requests_that_kept_theirs(&plain, "of_thread_kept"), 1, "{}", plain.log());
+    let exchanged = with_thread_locals("coro", &["--coro-exchanged-locals", "libthread_locals_static"]);
+    assert_eq!(requests_that_kept_theirs(&exchanged, "of_thread_kept"), 4, "{}", exchanged.log());
+    let shared = with_thread_locals("coro", &["--coro-shared-locals", "libthread_locals.so"]);
+    assert_eq!(requests_that_kept_theirs(&shared, "own_kept"), 1, "{}", shared.log());
+}
+
 #[test]
 fn two_thousand_wait_at_a_time_on_one_thread() {
     let server = server("coro", 2000, &["--worker-connections", "3000", "promises:raw"]);
@@ -320,6 +372,7 @@ fn what_is_made_when_it_is_first_needed_may_be_needed_by_many_at_once() {
         let server = server("coro", 40, &["firsts:app"]);
         let mut clients: Vec<_> = (0..30).map(|_| ask(&server, &format!("/{route}"))).collect();
         for client in &mut clients {
+            client.set_timeout(Duration::from_secs(120));
             let answer = client.response();
             assert_eq!(answer.status, if route == "raised" { 500 } else { 200 }, "{route}\n{}", server.log());
             assert!(answer.text().starts_with(first), "{route}: {}", answer.text());

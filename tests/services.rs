@@ -101,6 +101,16 @@ fn djangos_orm() {
     );
 }
 
+/// Its threads open a latch that each request has among its thread-local variables.
+#[test]
+fn tokenizers_and_rayons_threads() {
+    agree(
+        "native_libraries:app",
+        "tokenizers",
+        &[("tokenizers_trained", "[1, 3, 1, 3"), ("tokenizers", "600")],
+    );
+}
+
 #[test]
 fn pymysql_and_mariadb() {
     agree(

@@ -394,6 +394,12 @@ settings! {
         loop_lag: Duration as Seconds = Duration::from_millis(500), ["--loop-lag"] SECONDS, Implemented;
         /// How much address space the stack of a request has; memory is taken as it is used. Class `coro`.
         coro_stack: u64 as Bytes = 4 << 20, ["--coro-stack"] BYTES, Implemented;
+        /// Native libraries, by how their file names begin, whose thread-local variables all requests of a worker share, as code in
+        /// one thread would, in place of each request having its own. Class `coro`; preloaded allocators are known.
+        coro_shared_locals: Vec<String> as Texts = Vec::new(), ["--coro-shared-locals"] NAME, Implemented;
+        /// Native libraries, by how their file names begin, that keep who is current in thread-local variables of which a thread has
+        /// but one block (`STATIC_TLS`, or loaded with the server): its contents are exchanged whenever a request waits. Class `coro`.
+        coro_exchanged_locals: Vec<String> as Texts = Vec::new(), ["--coro-exchanged-locals"] NAME, Implemented;
         /// The largest request head in bytes, its line and all its fields, answered with 431 beyond; 0 is no limit. There is
         /// always room for the longest request line and the longest header field.
         limit_request_head: u64 as Bytes = 64 * 1024, ["--limit-request-head"] BYTES, Implemented;

@@ -36,7 +36,7 @@ use rgunicorn_core::config::{Config, ConfigError};
 use rgunicorn_core::worker::{BootError, Worker, WorkerClass, WorkerContext};
 
 #[cfg(feature = "python")]
-pub(crate) use interposed::note_momentary;
+pub(crate) use interposed::{note_momentary, objects::library_code};
 /// If the coroutine that runs here is to have an error raised in it, which is up to the caller then: what it passes for as a
 /// thread.
 #[cfg(feature = "python")]
@@ -46,7 +46,7 @@ pub(crate) fn take_interruption() -> Option<usize> {
 
 pub use runtime::{Bare, Runtime, State, Word};
 #[cfg(feature = "python")]
-pub(crate) use scheduler::thread_locals::of_the_one_with;
+pub(crate) use scheduler::{thread_keys::forget_those_made_from, thread_locals::of_the_one_with};
 use worker::CoroWorker;
 
 /// The class behind `-k coro`.

@@ -18,7 +18,7 @@ use super::interposed::real;
 use super::most_at_once;
 use super::runners::Runners;
 use super::runtime::Runtime;
-use super::scheduler::Scheduler;
+use super::scheduler::{Lists, Scheduler};
 use crate::boot::{self, Recycling};
 use crate::stand_in;
 use crate::tenure::Tenure;
@@ -70,7 +70,11 @@ impl CoroWorker {
         }
         engine.wake_on(context.control.descriptor()).map_err(|error| failed("watch for signals", error))?;
         let lag = Some(context.config.loop_lag).filter(|lag| !lag.is_zero());
-        let scheduler = Scheduler::new(runtime, super::stack_size(&context.config), lag)
+        let lists = Lists {
+            shared: context.config.coro_shared_locals.clone(),
+            exchanged: context.config.coro_exchanged_locals.clone(),
+        };
+        let scheduler = Scheduler::new(runtime, super::stack_size(&context.config), lag, lists)
             .map_err(|error| failed("make the scheduler of coroutines", error))?;
         let descriptor = engine.descriptor().map_err(|error| failed("watch the engine", error))?;
         scheduler.watch(descriptor.as_raw_fd(), ENGINE).map_err(|error| failed("watch the engine", error))?;

@@ -15,6 +15,7 @@ mod limits;
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_uint, c_void};
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::OnceLock;
@@ -30,7 +31,9 @@ use super::environment::PythonVersion;
 use super::report::Places;
 use super::wsgi::{self, forks};
 use super::{failure, interpreter};
-use crate::coro::{Runtime, State, Word, note_momentary, of_the_one_with};
+use crate::coro::{
+    Runtime, State, Word, forget_those_made_from, library_code, note_momentary, of_the_one_with,
+};
 
 /// The versions that this was proven on.
 const PROVEN: std::ops::RangeInclusive<(u8, u8)> = (3, 11)..=(3, 15);
@@ -53,6 +56,8 @@ pub struct Coroutines {
     unchecked: AtomicPtr<c_void>,
     /// The words of a thread state that say that a `threading.local` was used: one bit each; all if it can't be told.
     marks: AtomicUsize,
+    /// Where the code of libpython lies.
+    code: OnceLock<Range<usize>>,
     places: OnceLock<Places>,
 }
 
@@ -140,6 +145,9 @@ impl Coroutines {
             }
         }
         self.interpreter.store(interpreter, Ordering::Relaxed);
+        if let Some(code) = library_code(function as usize) {
+            let _ = self.code.set(code);
+        }
         let claims = find_claims(function as usize);
         if claims.is_empty() && interpreter::version() >= (3, 12) {
             return Err("where CPython keeps the state that runs in a thread could not be found".to_string());
@@ -454,6 +462,8 @@ impl Runtime for Coroutines {
             ffi::PyThreadState_Swap(new);
             becomes(new.expose_provenance());
             ffi::PyThreadState_Clear(old);
+            // What extensions keep for a thread by CPython's own means (`Py_tss_t`) may be of what a `threading.local` had.
+            self.code.get().inspect(|code| forget_those_made_from(code));
             // It gives the key up, if it still has a claim to it.
             self.set_key(old);
             ffi::PyThreadState_Delete(old);

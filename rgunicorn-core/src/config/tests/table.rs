@@ -68,6 +68,8 @@ fn every_setting_of_gunicorn_is_here_with_its_flags_and_default() {
             ("request_timeout", true),
             ("loop_lag", true),
             ("coro_stack", true),
+            ("coro_shared_locals", true),
+            ("coro_exchanged_locals", true),
             ("limit_request_head", true),
             ("limit_request_body", true),
             ("request_body_buffer", true),

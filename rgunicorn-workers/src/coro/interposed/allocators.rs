@@ -6,10 +6,9 @@
 //!
 //! Those who have to know are told by [`told_its_caller`] where they were called from.
 
-use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::real;
+use super::{objects, real};
 
 /// Where the allocator's code lies; nowhere, if that is the C library's own, which calls nothing that is interposed.
 static FROM: AtomicUsize = AtomicUsize::new(0);
@@ -23,46 +22,12 @@ pub(super) fn is_allocator(caller: usize) -> bool {
 
 /// Finds out who allocates in this process.
 pub(crate) fn find_allocator() {
-    let malloc = real::symbol("malloc").and_then(code_around);
     // An executable with an allocator in it is much else as well.
-    let Some((name_is_empty, from, to)) = malloc else { return };
-    let libc = real::symbol("getpid").and_then(code_around);
-    if !name_is_empty && libc.is_none_or(|(_, start, _)| start != from) {
-        TO.store(to, Ordering::Relaxed);
-        FROM.store(from, Ordering::Relaxed);
+    let Some(malloc) = real::symbol("malloc").and_then(objects::library_code) else { return };
+    if real::symbol("getpid").and_then(objects::library_code).is_none_or(|libc| libc != malloc) {
+        TO.store(malloc.end, Ordering::Relaxed);
+        FROM.store(malloc.start, Ordering::Relaxed);
     }
-}
-
-/// The code of the object with this address in it: whether that is the executable, and where it lies.
-fn code_around(address: usize) -> Option<(bool, usize, usize)> {
-    struct Sought {
-        address: usize,
-        found: Option<(bool, usize, usize)>,
-    }
-    extern "C" fn look(info: *mut libc::dl_phdr_info, _: usize, sought: *mut c_void) -> c_int {
-        // SAFETY: the linker's own structure, and what is given below.
-        let (info, headers, sought) = unsafe {
-            let info = &*info;
-            let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
-            (info, headers, &mut *sought.cast::<Sought>())
-        };
-        let range = |header: &libc::Elf64_Phdr| {
-            let from = info.dlpi_addr as usize + header.p_vaddr as usize;
-            from..from + header.p_memsz as usize
-        };
-        let code =
-            |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0;
-        let mut code = headers.iter().filter(code).map(range);
-        let Some(here) = code.find(|range| range.contains(&sought.address)) else { return 0 };
-        // SAFETY: the linker's names are there while it tells of them.
-        let is_executable = unsafe { info.dlpi_name.is_null() || *info.dlpi_name == 0 };
-        sought.found = Some((is_executable, here.start, here.end));
-        1
-    }
-    let mut sought = Sought { address, found: None };
-    // SAFETY: `sought` is there for as long as the call, and of the type that `look` takes it for.
-    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut sought).cast()) };
-    sought.found
 }
 
 /// Defines functions with the names of libc's that are done by others, which have the place that they were called from as
@@ -101,8 +66,7 @@ mod tests {
         assert!(
             !is_allocator(malloc) && !is_allocator(0) && !is_allocator(is_allocator as *const () as usize)
         );
-        let (is_executable, from, to) = code_around(malloc).unwrap();
-        assert!(!is_executable && (from..to).contains(&malloc));
-        assert!(code_around(find_allocator as *const () as usize).unwrap().0);
+        assert!(objects::library_code(malloc).unwrap().contains(&malloc));
+        assert_eq!(objects::library_code(find_allocator as *const () as usize), None);
     }
 }

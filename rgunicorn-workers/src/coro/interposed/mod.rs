@@ -20,6 +20,7 @@
 //! | `programs` | executing programs, with the limits that the server was started with |
 //! | `signals` | signal masks |
 //! | `allocators` | who calls them in the midst of allocating |
+//! | `objects` | which library code belongs to |
 //! | `real` | the real calls, for ourselves |
 //!
 //! An allocator calls them as well, and any of them may be called in the midst of one. So none allocates, nor takes a lock
@@ -40,6 +41,7 @@ mod io;
 mod locks;
 mod mutexes;
 mod net;
+pub(crate) mod objects;
 mod poll;
 mod processes;
 mod programs;

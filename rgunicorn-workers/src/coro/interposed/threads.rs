@@ -6,6 +6,7 @@ use std::ffi::{c_char, c_int, c_void};
 
 use libc::{cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t, timespec};
 
+use super::allocators::told_its_caller;
 use super::{Carried, Real, Symbol};
 use crate::coro::scheduler::{self, Who, helpers, thread_keys, who_is};
 
@@ -159,16 +160,17 @@ pub(crate) unsafe extern "C" fn __cxa_thread_atexit_impl(
     )
 }
 
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn pthread_key_create(
-    key: *mut libc::pthread_key_t,
-    destroy: Option<unsafe extern "C" fn(*mut c_void)>,
-) -> c_int {
-    type Create =
-        unsafe extern "C" fn(*mut libc::pthread_key_t, Option<unsafe extern "C" fn(*mut c_void)>) -> c_int;
+told_its_caller! {
+    fn pthread_key_create(key: *mut libc::pthread_key_t, destroy: Destroy) -> c_int = create_key, "rdx", "x2";
+}
+
+type Destroy = Option<unsafe extern "C" fn(*mut c_void)>;
+
+unsafe extern "C" fn create_key(key: *mut libc::pthread_key_t, destroy: Destroy, caller: usize) -> c_int {
+    type Create = unsafe extern "C" fn(*mut libc::pthread_key_t, Destroy) -> c_int;
     let error = real!(c"pthread_key_create", Create)(key, destroy);
     if error == 0 {
-        thread_keys::made(*key);
+        thread_keys::made(*key, caller);
     }
     error
 }

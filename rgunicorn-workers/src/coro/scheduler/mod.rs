@@ -11,7 +11,7 @@
 //! | `kept` | waiting with the language's lock |
 //! | `brief` | a lock that may be taken anywhere |
 //! | `remote` | news of other threads |
-//! | `thread_locals`, [`thread_keys`] | each coroutine's own of what native libraries keep for a thread |
+//! | `thread_locals`, `tables`, [`thread_keys`] | each coroutine's own of what native libraries keep for a thread |
 //! | [`lot`] | who waits at which address: locks, semaphores, conditions |
 //! | [`helpers`] | threads for calls that can be waited for in no other way |
 //!
@@ -32,6 +32,7 @@ pub(crate) mod lot;
 mod mask;
 mod remote;
 mod stack;
+mod tables;
 pub(crate) mod thread_keys;
 pub(crate) mod thread_locals;
 mod timers;
@@ -62,6 +63,7 @@ use remote::Remote;
 pub(crate) use stack::Bounds;
 use stack::GuardedStack;
 use thread_keys::{KeyValues, ThreadKeys};
+pub(crate) use thread_locals::Lists;
 use thread_locals::{ThreadLocals, Values};
 use timers::Timers;
 
@@ -173,6 +175,7 @@ impl Scheduler {
         runtime: Arc<dyn Runtime>,
         stack_size: usize,
         lag: Option<Duration>,
+        lists: Lists,
     ) -> io::Result<&'static Scheduler> {
         let remote = Arc::new(Remote::new()?);
         let descriptors = Descriptors::new()?;
@@ -193,7 +196,7 @@ impl Scheduler {
             posing: Cell::new(0),
             descriptors: RefCell::new(descriptors),
             found: RefCell::default(),
-            thread_locals: ThreadLocals::new(word),
+            thread_locals: ThreadLocals::new(word, lists),
             thread_keys: ThreadKeys::default(),
             remote,
             kept: Cell::new(false),
@@ -316,13 +319,13 @@ impl Scheduler {
         let computed = (measured > 0).then(thread_time);
         coroutine.mask.enter();
         CURRENT.set(Rc::as_ptr(&coroutine));
-        self.exchange(&coroutine);
+        self.thread_locals.enter(&coroutine.values);
+        self.thread_keys.exchange(&coroutine.key_values);
         self.runtime.switched_to(coroutine.state.get());
         let result = body.resume(());
-        // What it has loaded has its values in place.
-        self.thread_locals.look();
+        self.thread_locals.leave(&coroutine.values);
         self.thread_keys.look();
-        self.exchange(&coroutine);
+        self.thread_keys.exchange(&coroutine.key_values);
         CURRENT.set(ptr::null());
         coroutine.mask.leave(self.mask);
         self.watch.turn_ends();
@@ -337,13 +340,6 @@ impl Scheduler {
         // long, and that one has the benefit of the doubt.
         coroutine.late.set(is_long && computed.is_some_and(|before| thread_time() >= before + LONG));
         now
-    }
-
-    /// Puts a coroutine's own of what libraries keep for each thread in the place of the thread's, or the other way round.
-    #[inline]
-    fn exchange(&self, coroutine: &Coroutine) {
-        self.thread_locals.exchange(&coroutine.values);
-        self.thread_keys.exchange(&coroutine.key_values);
     }
 
     /// Ends a wait, unless it is over.

@@ -3,6 +3,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
+#[cfg(feature = "python")]
+use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,18 +16,33 @@ const MOST: usize = 1024;
 /// All keys of this process, made by whichever thread: by key, which use of it this is, or 0. Allocators make keys as well,
 /// before they can allocate; so this has room from the beginning, and no lock.
 static SERIALS: [AtomicUsize; MOST] = [const { AtomicUsize::new(0) }; MOST];
+/// From where the key was made.
+static MAKERS: [AtomicUsize; MOST] = [const { AtomicUsize::new(0) }; MOST];
 static LAST_SERIAL: AtomicUsize = AtomicUsize::new(0);
 /// How often they have changed.
 static CHANGES: AtomicUsize = AtomicUsize::new(0);
 
-/// A library has made a key.
-pub(crate) fn made(key: libc::pthread_key_t) {
+/// A library has made a key, from the place that is said.
+pub(crate) fn made(key: libc::pthread_key_t, maker: usize) {
+    if let Some(place) = MAKERS.get(key as usize) {
+        place.store(maker, Ordering::Relaxed);
+    }
     set(key, LAST_SERIAL.fetch_add(1, Ordering::Relaxed) + 1);
 }
 
 /// It is about to delete it.
 pub(crate) fn deleting(key: libc::pthread_key_t) {
     set(key, 0);
+}
+
+/// This thread, or the coroutine that runs in it, has no values any more under the keys that were made from there.
+#[cfg(feature = "python")]
+pub(crate) fn forget_those_made_from(code: &Range<usize>) {
+    for (key, (serial, maker)) in (0..).zip(SERIALS.iter().zip(&MAKERS)) {
+        if serial.load(Ordering::Relaxed) != 0 && code.contains(&maker.load(Ordering::Relaxed)) {
+            real::set_value(key, ptr::null_mut());
+        }
+    }
 }
 
 fn set(key: libc::pthread_key_t, serial: usize) {

@@ -1,22 +1,29 @@
 //! What native libraries keep for each thread (`thread_local` in C++ and Rust, `__thread` in C), kept for each coroutine.
 //!
 //! A library that blocks with such variables in use, as gRPC's mutexes and `greenlet` do, counts on finding them as they
-//! were. All coroutines run on one thread, in which a library's variables lie in one block of memory; so the contents of
-//! the blocks are exchanged with a coroutine's own as it goes on, and back as it waits. Addresses within a block remain
-//! what they are. Blocks are a few bytes to a few hundred, and most libraries have none.
+//! were; one that has told others where they are (an allocator's list of its threads' reserves, the latch that a pool of threads is
+//! to open) counts on finding them where they were. So a coroutine has variables of its own, elsewhere than all others:
+//! they are as those of a thread. How is said in [`tables`](super::tables).
 //!
-//! Left alone are the executable, but for the one [word](Word) that the runtime asks for, the C library and libpython, for
-//! whom all coroutines are one thread and who are told of switches where that matters; and libraries that keep memory or
-//! threads in reserve for each thread, of which thousands would be a waste.
+//! That is so for libraries that were loaded at run time, by Python or another. Of those that were there when the thread
+//! began, and of those that insist on being found without the table (`STATIC_TLS`), there is but one block:
+//!
+//! - it is **shared** by all coroutines as by one thread: the executable's, but for the one [word](Word) that the runtime asks
+//!   for; the C library's and libpython's, who are told of switches where that matters; and those of preloaded allocators;
+//! - or, for libraries that keep there who is current, and for those that could have been found by the table, its contents
+//!   are **exchanged** with each switch.
+//!
+//! The settings add to both lists; what is shared may be loaded at run time as well.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 
+use super::tables::{Table, Tables};
 use crate::coro::runtime::Word;
 
-/// Names of libraries, in part, whose variables are the thread's.
-const LEFT_ALONE: &[&str] = &[
+/// How the names of libraries begin whose variables are the thread's.
+const SHARED: &[&str] = &[
     // The C library and what belongs to it; Python.
     "ld-linux",
     "ld-musl",
@@ -24,60 +31,178 @@ const LEFT_ALONE: &[&str] = &[
     "libc.musl",
     "libpthread",
     "libpython",
-    // Allocators, teams of threads, sanitizers.
+    // Allocators, sanitizers.
     "libjemalloc",
     "libtcmalloc",
     "libmimalloc",
-    "libgomp",
-    "libomp",
-    "libiomp",
     "libasan",
     "liblsan",
     "libtsan",
     "libubsan",
 ];
 
-/// The variables of one library, in the thread of the coroutines.
+/// How the names of libraries begin whose variables are exchanged where the thread has but one block of them: what is thrown or
+/// caught, who is current, and which team of OpenMP's threads is at work.
+const EXCHANGED: &[&str] =
+    &["libstdc++", "libc++abi", "libcrypto", "libssl", "libgrpc", "cygrpc", "_greenlet", "libgomp"];
+
+/// The linker puts no more than this where it could be found without the table, unless the library insists.
+const SMALL: usize = 512;
+
+/// How the names of libraries begin, of both kinds, beside those that are known.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lists {
+    /// Those whose variables are the thread's.
+    pub(crate) shared: Vec<String>,
+    /// Those whose variables are exchanged where there is one block of them.
+    pub(crate) exchanged: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Neither is said of it.
+    Own,
+    Shared,
+    Exchanged,
+}
+
+impl Lists {
+    /// What the settings say goes before what is known.
+    fn kind(&self, file: &[u8]) -> Kind {
+        let is_of = |names: &[String]| names.iter().any(|name| file.starts_with(name.as_bytes()));
+        let is_known = |names: &[&str]| names.iter().any(|name| file.starts_with(name.as_bytes()));
+        match () {
+            () if is_of(&self.shared) => Kind::Shared,
+            () if is_of(&self.exchanged) => Kind::Exchanged,
+            () if is_known(SHARED) => Kind::Shared,
+            () if is_known(EXCHANGED) => Kind::Exchanged,
+            () => Kind::Own,
+        }
+    }
+}
+
+/// A library with variables.
 #[derive(Debug, Clone, Copy)]
-struct Block {
-    /// The library's number, and where it lies: a number is used again once a library is gone.
-    library: (usize, usize),
-    /// Where they are; null when the library is gone.
-    address: *mut u8,
+struct Library {
+    /// The linker's number for it, and where it lies: a number is used again once a library is gone.
+    at: (usize, usize),
+    kind: Kind,
     size: usize,
-    /// What they are at the beginning; the rest is zeros.
+    /// What the variables are at the beginning; the rest is zeros.
     image: *const u8,
     image_size: usize,
 }
 
+/// A block of the thread's whose contents are exchanged.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    library: Library,
+    /// Where it is; null when the library is gone.
+    address: *mut u8,
+}
+
+/// A block that all coroutines find.
+#[derive(Debug, Clone, Copy)]
+struct Common {
+    library: Library,
+    address: *mut u8,
+}
+
 /// The variables of all libraries.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ThreadLocals {
-    /// In the order in which they were found. None is ever taken out.
+    lists: Lists,
+    /// None where this C library is none that we know: then all is the thread's but what is exchanged.
+    tables: Option<Tables>,
+    /// Those that are exchanged, in the order in which they were found. None is ever taken out.
     blocks: RefCell<Vec<Block>>,
+    /// Those that all tables are to lead to.
+    common: RefCell<Vec<Common>>,
     /// The executable's, if the runtime has one.
     word: Option<Word>,
     /// How many libraries have come and gone, as of the last look.
     changes: Cell<(u64, u64)>,
+    /// As of when the thread's own table leads to the blocks in common.
+    led: Cell<(u64, u64)>,
 }
 
-/// A coroutine's own, or the thread's while the coroutine runs: block after block, for those that were there at the time.
+/// A coroutine's own, or the thread's while the coroutine runs.
 #[derive(Debug, Default)]
 pub(super) struct Values {
+    table: Cell<Option<Table>>,
+    /// As of when the coroutine's table leads to the blocks in common.
+    led: Cell<(u64, u64)>,
+    /// Block after block, for those that were there at the time.
     of_libraries: RefCell<Vec<u8>>,
     word: Cell<Option<usize>>,
 }
 
 impl ThreadLocals {
-    pub(super) fn new(word: Option<Word>) -> Self {
-        let locals = ThreadLocals { word, ..ThreadLocals::default() };
+    pub(super) fn new(word: Option<Word>, lists: Lists) -> Self {
+        let tables = Tables::of_this_thread();
+        if tables.is_none() {
+            tracing::warn!(
+                "This C library keeps thread-local variables in a way that isn't known: requests share those of native \
+                 libraries, but for what `coro_exchanged_locals` names"
+            );
+        }
+        let locals = ThreadLocals {
+            lists,
+            tables,
+            blocks: RefCell::default(),
+            common: RefCell::default(),
+            word,
+            changes: Cell::default(),
+            led: Cell::default(),
+        };
         locals.look();
+        locals.lead(&locals.led);
         locals
     }
 
-    /// Exchanges what is in the blocks for what is in `values`. For the blocks' own thread, outside of all coroutines.
+    /// A coroutine goes on: the thread finds its variables. For the thread that this was made in, outside of all coroutines.
     #[inline]
-    pub(super) fn exchange(&self, values: &Values) {
+    pub(super) fn enter(&self, values: &Values) {
+        if let Some(tables) = self.tables {
+            // Without memory for a table it has the thread's.
+            let own = values.table.get().or_else(|| tables.make());
+            values.table.set(own.map(|own| tables.exchange(own)));
+            if values.table.get().is_some() {
+                self.lead(&values.led);
+            }
+        }
+        self.exchange(values);
+    }
+
+    /// It waits: the thread finds its own. What the coroutine has loaded has its values in place.
+    #[inline]
+    pub(super) fn leave(&self, values: &Values) {
+        self.look();
+        self.exchange(values);
+        if let (Some(tables), Some(of_thread)) = (self.tables, values.table.get()) {
+            // The linker may have made it anew meanwhile.
+            values.table.set(Some(tables.exchange(of_thread)));
+            self.lead(&self.led);
+        }
+    }
+
+    /// Has the table that the thread has now lead to what all have in common, if that was not done since libraries last came or
+    /// went.
+    #[inline]
+    fn lead(&self, led: &Cell<(u64, u64)>) {
+        if led.get() != self.changes.get()
+            && let Some(tables) = self.tables
+        {
+            led.set(self.changes.get());
+            for common in &*self.common.borrow() {
+                tables.lead(common.library.at.0, common.address);
+            }
+        }
+    }
+
+    /// Exchanges what is in the blocks for what is in `values`.
+    #[inline]
+    fn exchange(&self, values: &Values) {
         if let Some(word) = self.word {
             let own = values.word.get().unwrap_or(word.first);
             // SAFETY: the runtime's promise: a variable of this thread's, which nobody has a reference to now.
@@ -90,6 +215,7 @@ impl ThreadLocals {
         let mut values = values.of_libraries.borrow_mut();
         let mut at = 0;
         for block in &*blocks {
+            let size = block.library.size;
             if values.len() == at {
                 // Not there when the coroutine ran last: as at the beginning of a thread.
                 block.begin(&mut values);
@@ -97,17 +223,15 @@ impl ThreadLocals {
             if !block.address.is_null() {
                 // SAFETY: look() has found the block in this thread, where it stays until its library goes, which
                 // look() finds as well; and the vector has as many bytes from here on.
-                unsafe {
-                    ptr::swap_nonoverlapping(block.address, values.as_mut_ptr().add(at), block.size);
-                }
+                unsafe { ptr::swap_nonoverlapping(block.address, values.as_mut_ptr().add(at), size) };
             }
-            at += block.size;
+            at += size;
         }
     }
 
     /// Looks for libraries that have come or gone: often, as it asks only whether there are any.
     #[inline]
-    pub(super) fn look(&self) {
+    fn look(&self) {
         let now = changes();
         if now != self.changes.get() {
             self.changes.set(now);
@@ -117,39 +241,76 @@ impl ThreadLocals {
 
     #[cold]
     fn find(&self) {
-        let mut found = Vec::<Block>::new();
-        // SAFETY: `found` is there for as long as the call.
-        unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut found).cast()) };
-        let mut blocks = self.blocks.borrow_mut();
+        let mut listing = Listing { lists: &self.lists, found: Vec::new() };
+        // SAFETY: `listing` is there for as long as the call, and of the type that `add` takes it for.
+        unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut listing).cast()) };
+        let mut found = listing.found;
+        let (mut blocks, mut common) = (self.blocks.borrow_mut(), self.common.borrow_mut());
         for block in blocks.iter_mut() {
-            let again = found.iter().position(|other| block.is(other)).map(|at| found.remove(at));
-            block.address = again.map_or(ptr::null_mut(), |again| again.address);
+            let again = found.iter().position(|other| block.library.is(other)).map(|at| found.remove(at));
+            block.address = again.map_or(ptr::null_mut(), |_| block.address);
         }
-        blocks.append(&mut found);
+        common.retain(|common| found.iter().any(|other| common.library.is(other)));
+        found.retain(|library| !common.iter().any(|common| common.library.is(library)));
+        for library in found {
+            let (address, is_tables) = match self.tables {
+                Some(tables) => tables.block(library.at.0),
+                None => (block_of(library.at.0), false),
+            };
+            match library.kind {
+                Kind::Exchanged | Kind::Own if !is_tables => blocks.push(Block { library, address }),
+                // It is the one that has it first that all have from now on.
+                Kind::Shared if is_tables => common.push(Common { library, address }),
+                _ => {}
+            }
+        }
     }
 
-    /// Whether a variable is one of those that each coroutine has.
+    /// Whether a variable is one of those that each coroutine has, as a coroutine finds it that runs.
     pub(super) fn contain(&self, variable: *const c_void) -> bool {
+        struct Sought<'a> {
+            variable: usize,
+            tables: Option<Tables>,
+            blocks: &'a [Block],
+            found: bool,
+        }
+        extern "C" fn look(info: *mut libc::dl_phdr_info, _: usize, sought: *mut c_void) -> c_int {
+            // SAFETY: the linker's own structure, and what is given below.
+            let (info, sought) = unsafe { (&*info, &mut *sought.cast::<Sought<'_>>()) };
+            let from = info.dlpi_tls_data as usize;
+            let Some(header) = variables_of(info).filter(|_| from != 0) else { return 0 };
+            if !(from..from + header.p_memsz as usize).contains(&sought.variable) {
+                return 0;
+            }
+            let number = info.dlpi_tls_modid;
+            sought.found = sought.tables.is_some_and(|tables| tables.is_own(number))
+                || sought.blocks.iter().any(|block| block.address as usize == from);
+            1
+        }
         self.look();
-        let variable = variable as usize;
-        self.blocks
-            .borrow()
-            .iter()
-            .any(|block| (block.address as usize..block.address as usize + block.size).contains(&variable))
+        let blocks = self.blocks.borrow();
+        let mut sought =
+            Sought { variable: variable as usize, tables: self.tables, blocks: &blocks, found: false };
+        // SAFETY: `sought` is there for as long as the call, and of the type that `look` takes it for.
+        unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut sought).cast()) };
+        sought.found
+    }
+}
+
+impl Library {
+    fn is(&self, other: &Library) -> bool {
+        (self.at, self.size, self.image) == (other.at, other.size, other.image)
     }
 }
 
 impl Block {
-    fn is(&self, other: &Block) -> bool {
-        (self.library, self.size, self.image) == (other.library, other.size, other.image)
-    }
-
     /// Appends what the variables are at the beginning.
     fn begin(&self, values: &mut Vec<u8>) {
-        let end = values.len() + self.size;
+        let end = values.len() + self.library.size;
         if !self.address.is_null() {
+            let Library { image, image_size, .. } = self.library;
             // SAFETY: the library is there, and so is what it was loaded with.
-            values.extend_from_slice(unsafe { std::slice::from_raw_parts(self.image, self.image_size) });
+            values.extend_from_slice(unsafe { std::slice::from_raw_parts(image, image_size) });
         }
         values.resize(end, 0);
     }
@@ -203,33 +364,73 @@ fn changes() -> (u64, u64) {
     counts
 }
 
-/// Adds the variables of a library, if it has any, to a `Vec<Block>`.
-extern "C" fn add(info: *mut libc::dl_phdr_info, _: usize, found: *mut c_void) -> c_int {
+/// Where a library's variables are, by the table that the thread has.
+fn block_of(number: usize) -> *mut u8 {
     unsafe extern "C" {
-        /// The dynamic linker's: where a variable is, whose block it makes where the thread has none yet.
         fn __tls_get_addr(at: *const [usize; 2]) -> *mut u8;
     }
-    // SAFETY: the linker's own structure, whose name and headers are there while it tells of them; and what find() gives.
-    let (info, name, headers, found) = unsafe {
+    // SAFETY: the library is there, and has variables.
+    unsafe { __tls_get_addr(&[number, 0]) }
+}
+
+/// What is known of a library's variables, if it has any.
+fn variables_of(info: &libc::dl_phdr_info) -> Option<&libc::Elf64_Phdr> {
+    // SAFETY: the linker's own structure, whose headers are there while it tells of them.
+    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+    headers.iter().find(|header| header.p_type == libc::PT_TLS).filter(|_| info.dlpi_tls_modid != 0)
+}
+
+struct Listing<'a> {
+    lists: &'a Lists,
+    found: Vec<Library>,
+}
+
+/// Adds a library to a `Listing`, if something has to be done for it.
+extern "C" fn add(info: *mut libc::dl_phdr_info, _: usize, listing: *mut c_void) -> c_int {
+    // SAFETY: the linker's own structure, whose name is there while it tells of it; and what find() gives.
+    let (info, name, listing) = unsafe {
         let info = &*info;
-        let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
-        (info, CStr::from_ptr(info.dlpi_name).to_bytes(), headers, &mut *found.cast::<Vec<Block>>())
+        (info, CStr::from_ptr(info.dlpi_name).to_bytes(), &mut *listing.cast::<Listing<'_>>())
     };
+    let Some(variables) = variables_of(info) else { return 0 };
     let file = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
-    let is_left_alone = file.is_empty() || LEFT_ALONE.iter().any(|name| file.starts_with(name.as_bytes()));
-    let variables = headers.iter().find(|header| header.p_type == libc::PT_TLS);
-    let Some(variables) = variables.filter(|_| info.dlpi_tls_modid != 0 && !is_left_alone) else { return 0 };
-    let mut address = info.dlpi_tls_data.cast::<u8>();
-    if address.is_null() {
-        // SAFETY: the library is there, and has variables.
-        address = unsafe { __tls_get_addr(&[info.dlpi_tls_modid, 0]) };
+    let kind = if is_ours(info) { Kind::Shared } else { listing.lists.kind(file) };
+    let may_be_the_threads = variables.p_memsz as usize <= SMALL && !insists(info);
+    // The executable has no name.
+    if file.is_empty() || kind == Kind::Own && !may_be_the_threads {
+        return 0;
     }
-    found.push(Block {
-        library: (info.dlpi_tls_modid, info.dlpi_addr as usize),
-        address,
+    listing.found.push(Library {
+        at: (info.dlpi_tls_modid, info.dlpi_addr as usize),
+        kind,
         size: variables.p_memsz as usize,
         image: (info.dlpi_addr as usize + variables.p_vaddr as usize) as *const u8,
         image_size: variables.p_filesz as usize,
     });
     0
+}
+
+/// Whether a library's code finds its variables without the table (`STATIC_TLS`).
+fn insists(info: &libc::dl_phdr_info) -> bool {
+    const FLAGS: (usize, usize) = (30, 0x10);
+    // SAFETY: the linker's own structure, whose headers are there while it tells of them.
+    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+    let Some(header) = headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC) else { return false };
+    let entries = (info.dlpi_addr as usize + header.p_vaddr as usize) as *const (usize, usize);
+    // SAFETY: a library's dynamic section, which the linker has read, is there, and is as long as this.
+    let entries =
+        unsafe { std::slice::from_raw_parts(entries, header.p_memsz as usize / size_of::<(usize, usize)>()) };
+    let mut entries = entries.iter().take_while(|(tag, _)| *tag != 0);
+    entries.any(|(tag, value)| *tag == FLAGS.0 && value & FLAGS.1 != 0)
+}
+
+/// Whether this is the object that we are in: as a library, ours would else be exchanged as well.
+fn is_ours(info: &libc::dl_phdr_info) -> bool {
+    // SAFETY: the linker's own structure, whose headers are there while it tells of them.
+    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+    let here = add as *const () as usize;
+    headers.iter().any(|header| {
+        let from = info.dlpi_addr as usize + header.p_vaddr as usize;
+        header.p_type == libc::PT_LOAD && (from..from + header.p_memsz as usize).contains(&here)
+    })
 }
