@@ -2,6 +2,8 @@
 
 import mmap
 import os
+import threading
+import time
 
 from either import Either
 
@@ -46,10 +48,25 @@ def scribble(fill):
         board[:] = FILLS[fill](len(board))
 
 
-def tell(text):
-    """Writes to the file that the arbiter reads tracebacks from."""
-    report = next(descriptor for descriptor, target, _ in descriptors() if "report" in target)
-    os.write(report, text)
+def report():
+    """The file that the arbiter reads tracebacks from."""
+    return next(descriptor for descriptor, target, _ in descriptors() if "report" in target)
+
+
+def tell(size):
+    os.write(report(), b"x" * size)
+
+
+def shout(seconds):
+    """Says something whenever it may be asked."""
+    descriptor, end = report(), time.monotonic() + seconds
+
+    def repeat():
+        while time.monotonic() < end:
+            os.write(descriptor, b"\x1b[2J\nforged\x04")
+            time.sleep(0.001)
+
+    threading.Thread(target=repeat).start()
 
 
 def wsgi(environ, start_response):
@@ -58,7 +75,8 @@ def wsgi(environ, start_response):
         "pull": lambda: pull(int(value)),
         "truncate": lambda: truncate(int(value)),
         "scribble": lambda: scribble(value),
-        "tell": lambda: tell(b"\x1b[2J\nforged\x04" * int(value)),
+        "tell": lambda: tell(int(value)),
+        "shout": lambda: shout(int(value)),
         "uid": os.getuid,
     }[what]()
     body = str(answer).encode()
