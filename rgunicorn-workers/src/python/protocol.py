@@ -6,8 +6,24 @@ Nothing is imported: workers that have no use for `inspect` keep their memory.
 COROUTINE, ANY_NUMBER = 0x80, 0x04
 
 
+class Some:
+    def method(self):
+        pass
+
+
+Function, Method = type(Some.method), type(Some().method)
+
+
 def is_asgi(application):
     """Whether it is one of ASGI and not one of WSGI. What can't be told is taken for one of WSGI."""
+    try:
+        return seems_asgi(application)
+    except Exception:
+        # A stand-in for something that isn't there yet may raise whatever it is asked.
+        return False
+
+
+def seems_asgi(application):
     if isinstance(application, type):
         # Of ASGI 3 if awaiting an instance runs it, of ASGI 2 if calling one does.
         if hasattr(application, "__await__"):
@@ -22,13 +38,13 @@ def function_of(call):
     """The function that is called in the end, and how many arguments it is given before those of the caller; (None, 0) if that
     can't be seen."""
     given = 0
-    while not hasattr(call, "__code__") or hasattr(call, "__func__"):
-        if hasattr(call, "__func__"):
+    while not isinstance(call, Function):
+        if isinstance(call, Method):
             call, given = call.__func__, given + 1
-        elif hasattr(call, "func") and hasattr(call, "args"):
-            # functools.partial
+        elif type(call).__name__ == "partial":
+            # Of functools, which is not imported to be asked.
             call, given = call.func, given + len(call.args)
-        elif hasattr(getattr(type(call), "__call__", None), "__code__"):
+        elif isinstance(getattr(type(call), "__call__", None), Function):
             call, given = type(call).__call__, given + 1
         else:
             return None, 0
@@ -36,13 +52,13 @@ def function_of(call):
 
 
 def is_coroutine_function(function):
-    return hasattr(function, "__code__") and bool(function.__code__.co_flags & COROUTINE)
+    return isinstance(function, Function) and bool(function.__code__.co_flags & COROUTINE)
 
 
 def takes(call, count):
     """Whether it can be called with so many arguments in their places."""
     function, given = call
-    if not hasattr(function, "__code__"):
+    if not isinstance(function, Function):
         return False
     code, count = function.__code__, count + given
     named = code.co_kwonlyargcount > len(function.__kwdefaults__ or ())

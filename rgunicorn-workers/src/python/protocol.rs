@@ -56,6 +56,19 @@ class Wsgi:
     async def asgi(self, scope, receive, send): pass
 
 
+class Eager:
+    """Has everything, and all of it is like itself."""
+
+    def __getattr__(self, name): return self
+    def __len__(self): return 0
+    def __call__(self, environ, start_response): pass
+
+
+class Absent:
+    def __getattr__(self, name): raise RuntimeError("it isn't there yet")
+    def __call__(self, environ, start_response): pass
+
+
 class WsgiClass:
     def __init__(self, environ, start_response): pass
     def __iter__(self): pass
@@ -76,7 +89,7 @@ class Awaited:
 
 
 wsgi_of = [wsgi, wsgi_any, wsgi_more, Wsgi(), Wsgi().method, WsgiClass, functools.partial(wsgi_more, option=1),
-           functools.partial(lambda first, environ, start_response: 0, 1), print, object(), dict, len]
+           functools.partial(lambda first, environ, start_response: 0, 1), print, object(), dict, len, Absent(), Eager()]
 asgi_of = [asgi, returns_asgi, Asgi(), Wsgi().asgi, Asgi2, Awaited, functools.partial(asgi), functools.partial(Asgi()),
            functools.partial(lambda first, scope, receive, send: 0, 1)]
 "#;
