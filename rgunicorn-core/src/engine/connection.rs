@@ -14,7 +14,7 @@ use super::stalled::{Wait, cannot_keep};
 use super::tally::Entry;
 use super::transport::{Moved, Transport};
 use super::upload::{Beginning, Failure, Remains, Upload, WORTH_SKIPPING};
-use crate::app::{Admission, Body, Peer, Request, Response, ServerAddress, SharedSocket, Spool, SpoolLimits};
+use crate::app::{Admission, Body, Peer, Request, Response, ServerAddress, SharedSocket, Spool};
 use crate::http::proxy::{self, Preface, Proxied, ProxyVersions};
 use crate::http::response::Circumstances;
 use crate::http::{BodyDecoder, BodyFraming, HeadReader, Refusal, RequestHead};
