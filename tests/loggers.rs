@@ -646,7 +646,9 @@ fn a_handler_that_never_comes_back_is_a_worker_that_hangs() {
             server.signal(Signal::SIGTERM);
             assert_eq!(server.wait().code(), Some(0), "{class}");
             let log = server.log();
-            assert!(log.contains("was sent SIGKILL, as it did not stop in time"), "{class}: {log}");
+            // Python's own end waits for the handler; whoever is first cuts it off.
+            let cut = ["still run after", "was sent SIGKILL, as it did not stop in time"];
+            assert!(cut.iter().any(|cut| log.contains(cut)), "{class}: {log}");
             assert!(!log.contains("WORKER TIMEOUT"), "{class}: {log}");
         }
     }

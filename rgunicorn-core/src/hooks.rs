@@ -1,5 +1,7 @@
 //! What a language bridge may do around forks, and the server hooks that are written in its language.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use crate::config::{Config, ConfigError, SETTINGS, Value};
@@ -146,11 +148,16 @@ pub trait Hooks: Send + Sync {
     /// The arbiter is about to end.
     fn on_exit(&self) {}
 
-    /// As the last thing in the arbiter: have what is buffered be written.
-    fn before_arbiter_exit(&self) {}
+    /// As the last thing in the arbiter, as for [a worker](Self::before_exit).
+    fn before_arbiter_exit(&self, limit: Duration, status: i32) {
+        let _ = (limit, status);
+    }
 
-    /// As the last thing in a worker that ends properly: run exit handlers, flush what is buffered.
-    fn before_exit(&self) {}
+    /// As the last thing in a worker that ends properly: run exit handlers, end the interpreter, and with it whatever is
+    /// buffered. If that takes longer than `limit`, the process is to exit with `status` all the same.
+    fn before_exit(&self, limit: Duration, status: i32) {
+        let _ = (limit, status);
+    }
 }
 
 /// No hooks: for hosts without a language bridge.

@@ -19,7 +19,7 @@ use crate::sys::environment::Overlay;
 use crate::sys::fork::exit_now;
 use crate::sys::signals::{self, Signal, SignalPipe};
 use crate::sys::{forks, identity, orphans, title};
-use crate::worker::{BootError, Control, Exit, Lifeline, Worker, WorkerContext, WorkerError};
+use crate::worker::{BootError, Control, Exit, Lifeline, Stop, Worker, WorkerContext, WorkerError};
 
 /// The exit status of a worker that failed after it had booted, or panicked (gunicorn's -1).
 const EXIT_FAILED: i32 = 255;
@@ -33,6 +33,7 @@ pub(super) fn live(birth: Birth, master: Master) -> ! {
     // While it boots, a worker looks at no signal and has nothing to finish: if it hung, nobody would be left to abort it.
     orphans::die_with(birth.arbiter);
     let hooks = Arc::clone(&master.hooks);
+    let graceful = birth.config.graceful_timeout;
     let proper = guarded(|| {
         hooks.after_fork_in_worker();
         work(birth, master)
@@ -48,7 +49,7 @@ pub(super) fn live(birth: Birth, master: Master) -> ! {
                 hooks.worker_int();
             }
             hooks.worker_exit();
-            hooks.before_exit();
+            hooks.before_exit(Stop::time_left(graceful), status);
             status
         }),
         None => None,

@@ -123,14 +123,15 @@ impl Arbiter {
             Ok(master) => master,
             Err(error) => {
                 tracing::error!("{error}");
-                hooks.before_arbiter_exit();
+                hooks.before_arbiter_exit(Stop::QUICK, error.exit_status());
                 return error.exit_status();
             }
         };
         match master.serve() {
             Outcome::Over(status) => {
+                let limit = master.time_to_end();
                 drop(master);
-                hooks.before_arbiter_exit();
+                hooks.before_arbiter_exit(limit, status);
                 status
             }
             Outcome::Born(birth) => child::live(*birth, master),

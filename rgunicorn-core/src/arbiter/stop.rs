@@ -1,5 +1,7 @@
 //! The way out.
 
+use std::time::Duration;
+
 use super::Master;
 use crate::scoreboard::ArbiterState;
 use crate::sys::clock::monotonic_ms;
@@ -54,6 +56,14 @@ impl Master {
         }
         self.stop_listening();
         self.workers.stop(how, monotonic_ms(), |_| true);
+    }
+
+    /// How long what is left in this process may still take once its workers are gone.
+    pub(super) fn time_to_end(&self) -> Duration {
+        match self.ending {
+            Some(Ending { how: Stop::Graceful, .. }) => self.current.config.graceful_timeout.max(Stop::QUICK),
+            _ => Stop::QUICK,
+        }
     }
 
     /// The exit status, once all workers are gone.

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -18,6 +20,33 @@ pub enum Stop {
     Graceful,
     /// Leave now (SIGINT, SIGQUIT).
     Quick,
+}
+
+/// When this process was first asked to stop, for each way.
+static ASKED: [OnceLock<Instant>; 2] = [OnceLock::new(), OnceLock::new()];
+
+impl Stop {
+    /// For how long a quick stop lets a process clean up. Its arbiter waits for two seconds.
+    pub(crate) const QUICK: Duration = Duration::from_millis(1500);
+    /// What is left of a graceful stop's time for saying that it was not enough.
+    const MARGIN: Duration = Duration::from_millis(500);
+    /// How long one that nobody has asked to stop may take.
+    const LONGEST: Duration = Duration::from_secs(30);
+    /// One that is late already has a moment all the same. Its arbiter waits for half a second.
+    const LEAST: Duration = Duration::from_millis(300);
+
+    /// For how long this process, a worker with this `graceful_timeout`, may still clean up before it is killed.
+    pub(crate) fn time_left(graceful: Duration) -> Duration {
+        let left = |asked: &OnceLock<Instant>, limit: Duration| {
+            asked.get().map(|at| limit.saturating_sub(at.elapsed()))
+        };
+        let [gracefully, quickly] = &ASKED;
+        [left(gracefully, graceful.saturating_sub(Stop::MARGIN)), left(quickly, Stop::QUICK)]
+            .into_iter()
+            .flatten()
+            .fold(Stop::LONGEST, Duration::min)
+            .max(Stop::LEAST)
+    }
 }
 
 /// Tells a worker when to stop. Watch [`descriptor`](Self::descriptor) for readability, then ask [`poll`](Self::poll).
@@ -148,6 +177,9 @@ impl Control {
     /// Asks the worker to stop, from inside. A quick stop overrides a graceful one, and never the other way.
     pub fn request_stop(&mut self, stop: Stop) {
         self.stop = self.stop.max(Some(stop));
+        if self.signals.is_some() {
+            ASKED[stop as usize].get_or_init(Instant::now);
+        }
     }
 
     /// Whether the access log is to be reopened; true once for each SIGUSR1. (The error log was reopened already.)

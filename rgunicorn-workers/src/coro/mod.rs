@@ -36,7 +36,7 @@ use rgunicorn_core::config::{Config, ConfigError};
 use rgunicorn_core::worker::{BootError, Worker, WorkerClass, WorkerContext};
 
 #[cfg(feature = "python")]
-pub(crate) use interposed::{note_momentary, objects::library_code};
+pub(crate) use interposed::{keep_threads, note_momentary, objects::library_code};
 /// If the coroutine that runs here is to have an error raised in it, which is up to the caller then: what it passes for as a
 /// thread.
 #[cfg(feature = "python")]

@@ -27,6 +27,7 @@ use pyo3::types::PyDict;
 use rgunicorn_core::app::AppError;
 use rgunicorn_core::worker::BootError;
 
+use super::ending::stay_if_ending;
 use super::environment::PythonVersion;
 use super::report::Places;
 use super::wsgi::{self, forks};
@@ -441,6 +442,7 @@ impl Runtime for Coroutines {
     }
 
     fn place(&self, identity: usize) -> Option<(String, String)> {
+        stay_if_ending();
         // In any thread, also one whose own state was made by ask().
         Python::attach(|py| self.places.get()?.of(py, identity))
     }

@@ -15,8 +15,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::mpsc;
-use std::time::Duration;
 
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, sigaction,
@@ -279,13 +277,21 @@ pub(crate) fn detached<R>(_py: Python<'_>, work: impl FnOnce() -> R) -> R {
 /// # Errors
 /// An exception of Python's `faulthandler`.
 pub fn dump_on_abort(py: Python<'_>, descriptor: RawFd) -> PyResult<()> {
-    let arguments = PyDict::new(py);
-    arguments.set_item("file", descriptor)?;
-    arguments.set_item("all_threads", true)?;
-    py.import("faulthandler")?.call_method("register", (dump_signal(),), Some(&arguments))?;
+    dump_to(py, descriptor)?;
     // SAFETY: `dump` is async-signal-safe.
     unsafe { set_abort_action(dump) };
     Ok(())
+}
+
+/// Has [`dump`] write tracebacks to `descriptor`.
+///
+/// # Errors
+/// An exception of Python's `faulthandler`.
+pub(super) fn dump_to(py: Python<'_>, descriptor: RawFd) -> PyResult<()> {
+    let arguments = PyDict::new(py);
+    arguments.set_item("file", descriptor)?;
+    arguments.set_item("all_threads", true)?;
+    py.import("faulthandler")?.call_method("register", (dump_signal(),), Some(&arguments)).map(drop)
 }
 
 fn dump_signal() -> libc::c_int {
@@ -293,7 +299,7 @@ fn dump_signal() -> libc::c_int {
 }
 
 /// Has faulthandler's handler run, now, in this thread. Async-signal-safe.
-fn dump() {
+pub(super) fn dump() {
     // SAFETY: all of these are async-signal-safe, and `mask` is initialised by sigemptyset.
     unsafe {
         let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
@@ -301,49 +307,6 @@ fn dump() {
         libc::sigaddset(mask.as_mut_ptr(), dump_signal());
         libc::pthread_sigmask(libc::SIG_UNBLOCK, mask.as_ptr(), ptr::null_mut());
         libc::raise(dump_signal());
-    }
-}
-
-/// Ends the Python side of this process as `python3` would: waits for its threads but the daemons, runs exit handlers,
-/// flushes what is buffered. The process is to exit next, which it does by itself if this takes longer than `limit`.
-///
-/// The interpreter itself is not torn down: that would pull it out from under daemon threads, and under us.
-pub fn end(limit: Duration) {
-    if !is_running() {
-        return;
-    }
-    let (done, watch) = mpsc::channel::<()>();
-    let _ = std::thread::Builder::new().name("exit-limit".into()).spawn(move || {
-        if watch.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
-            tracing::warn!("Exit handlers or threads of the application still run after {limit:?}; leaving");
-            // SAFETY: ends the process at once, running nothing.
-            unsafe { libc::_exit(0) };
-        }
-    });
-    hold();
-    Python::attach(|py| {
-        run_exit_step(py, "threading", "_shutdown");
-        run_exit_step(py, "atexit", "_run_exitfuncs");
-        flush_streams(py);
-    });
-    drop(done);
-}
-
-/// Calls what CPython's own finalisation calls by this name. An exception in it is shown and does not stop the others.
-fn run_exit_step(py: Python<'_>, module: &str, function: &str) {
-    if let Err(error) = py.import(module).and_then(|module| module.call_method0(function)) {
-        tracing::error!("Error while leaving Python\n{}", failure::report(py, &error));
-    }
-}
-
-/// Flushes `sys.stdout` and `sys.stderr`, as far as they can be.
-fn flush_streams(py: Python<'_>) {
-    for name in ["stdout", "stderr"] {
-        // A closed or missing stream has nothing to flush.
-        let _ = py
-            .import("sys")
-            .and_then(|sys| sys.getattr(name))
-            .and_then(|stream| stream.call_method0("flush"));
     }
 }
 

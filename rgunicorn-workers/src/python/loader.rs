@@ -18,10 +18,7 @@ use super::environment::{Environment, EnvironmentError};
 use super::interpreter::{self, Startup};
 use super::server_hooks::{RequestHooks, ServerHooks};
 use super::wsgi::{WsgiApplication, WsgiSettings};
-use super::{error_log, failure, load, package, protocol, report, signals as python_signals};
-
-/// How long an ending worker may spend in the application's exit handlers, and waiting for its threads.
-const EXIT_LIMIT: Duration = Duration::from_secs(30);
+use super::{ending, error_log, failure, load, package, protocol, report, signals as python_signals};
 
 /// Loads WSGI applications; the [`Loader`], and the arbiter's [`Hooks`]. One value, shared by its clones, is to be both,
 /// so that what the arbiter has preloaded is what the workers serve.
@@ -194,6 +191,14 @@ impl WsgiLoader {
                 .map(|application| application.with_spew(self.shared.spew.get().cloned()))
                 .map_err(|error| BootError::Boot(failure::report(py, &error)))
         })
+    }
+
+    /// Ends the interpreter. What we have of its objects goes first: they would not end with it.
+    fn end(&self, limit: Duration, status: i32) {
+        ending::end(limit, status, || {
+            drop(self.preloaded().take());
+            self.each_hook(ServerHooks::end);
+        });
     }
 
     fn take_worker_signals(&self, py: Python<'_>) -> PyResult<()> {
@@ -403,11 +408,19 @@ impl Hooks for WsgiLoader {
         interpreter::after_fork_in_child();
     }
 
-    fn before_arbiter_exit(&self) {
+    fn before_arbiter_exit(&self, limit: Duration, status: i32) {
         self.each_hook(ServerHooks::flush_log);
+        if interpreter::is_running() {
+            signals::ignore_reports();
+            Python::attach(|py| {
+                // Without it there are no tracebacks should this hang.
+                let _ = interpreter::dump_to(py, error_log::report_descriptor());
+            });
+        }
+        self.end(limit, status);
     }
 
-    fn before_exit(&self) {
-        interpreter::end(EXIT_LIMIT);
+    fn before_exit(&self, limit: Duration, status: i32) {
+        self.end(limit, status);
     }
 }

@@ -21,12 +21,14 @@
 //! | `logger` | a logger in Python, in the place of the server's own logs |
 //! | `report` | what its code is doing, when the arbiter asks |
 //! | `signals` | handlers of signals: Python's beside our own |
+//! | `ending` | the interpreter's end |
 //! | [`error_log`] | the way of Python's own output into the error log |
 
 pub(crate) mod asgi;
 pub mod config_file;
 pub mod coroutines;
 pub(crate) mod debugging;
+mod ending;
 pub mod environment;
 mod error_log;
 pub(crate) mod failure;

@@ -11,7 +11,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use pyo3::ffi;
 use pyo3::prelude::*;
 use rgunicorn_core::sync::lock;
-use rgunicorn_core::sys::signals::{self, Blocked};
+use rgunicorn_core::sys::signals::{self, Blocked, Report};
 
 use super::{failure, load};
 
@@ -78,6 +78,24 @@ pub(super) fn heed() {
             tracing::error!("Error in a handler of a signal\n{}", failure::report(py, &error));
         }
     });
+}
+
+/// Python's handlers are no more. CPython would give these signals their default effects while there is still something to
+/// do; nor do they end a worker that minds them itself.
+///
+/// # Errors
+/// An exception of Python's own.
+pub(super) fn end(py: Python<'_>) -> PyResult<()> {
+    lock(&HANDLERS).clear();
+    let module = py.import("_signal")?;
+    let set = module.getattr("signal")?;
+    for signal in signals::OURS {
+        set.call1((signal as i32, module.getattr("SIG_DFL")?))?;
+        if !matches!(signal, Signal::SIGABRT | Signal::SIGCHLD) {
+            signals::spare(signal)?;
+        }
+    }
+    set.call1((Report::Polite.signal(), module.getattr("SIG_IGN")?)).map(drop)
 }
 
 fn helper(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {

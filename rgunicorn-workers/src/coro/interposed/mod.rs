@@ -130,6 +130,8 @@ pub(crate) use allocators::find_allocator;
 pub(crate) use interpose;
 #[cfg(feature = "python")]
 pub(crate) use mutexes::note_momentary;
+#[cfg(feature = "python")]
+pub(crate) use threads::keep_threads;
 
 /// Every interposed symbol.
 fn symbols() -> impl Iterator<Item = Symbol> {

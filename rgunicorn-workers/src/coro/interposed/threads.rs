@@ -3,6 +3,7 @@
 //! for the coroutine, or for the thread that it runs on.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{cpu_set_t, pthread_attr_t, pthread_t, sched_param, size_t, timespec};
 
@@ -181,8 +182,27 @@ pub(crate) unsafe extern "C" fn pthread_key_delete(key: libc::pthread_key_t) -> 
     real!(c"pthread_key_delete", unsafe extern "C" fn(libc::pthread_key_t) -> c_int)(key)
 }
 
+/// Whether threads that would end stay where they are.
+static STAY: AtomicBool = AtomicBool::new(false);
+
+/// From now on, as the process ends, threads that would end stay where they are. CPython up to 3.13 ends those that ask for
+/// its lock when it is about to go, from within whatever they are in.
+#[cfg(feature = "python")]
+pub(crate) fn keep_threads() {
+    STAY.store(true, Ordering::SeqCst);
+}
+
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C-unwind" fn pthread_exit(result: *mut c_void) -> ! {
+    while STAY.load(Ordering::SeqCst) {
+        libc::pause();
+    }
+    real!(c"pthread_exit", unsafe extern "C-unwind" fn(*mut c_void) -> !)(result)
+}
+
 /// The others.
 pub(super) const ONES: &[Symbol] = &[
+    ("pthread_exit", || pthread_exit as *const () as usize),
     ("pthread_self", || pthread_self as *const () as usize),
     ("pthread_getattr_np", || pthread_getattr_np as *const () as usize),
     ("__cxa_thread_atexit_impl", || __cxa_thread_atexit_impl as *const () as usize),

@@ -271,7 +271,7 @@ impl Conversation for Cycle {
         let scope = lock(&slf.get().state).scope.take();
         let receive = slf.getattr(intern!(py, "asgi_receive"))?;
         let send = slf.getattr(intern!(py, "asgi_send"))?;
-        slf.get().shared.application().bind(py).call1((scope, receive, send))
+        slf.get().shared.application(py)?.call1((scope, receive, send))
     }
 
     fn suspended(slf: &Bound<'_, Self>) {

@@ -18,6 +18,7 @@ use super::lock;
 use super::scope::ScopeBuilder;
 use super::tasks::Tasks;
 use super::websocket::WebSocket;
+use crate::python::ending::{Held, empty_at_the_end};
 use crate::python::failure;
 use crate::python::server_hooks::RequestHooks;
 use crate::python::turns::{Serving, Turns};
@@ -25,7 +26,7 @@ use crate::python::turns::{Serving, Turns};
 /// What the callback and the conversations share.
 pub(super) struct Shared {
     pub(super) turns: Turns,
-    application: Py<PyAny>,
+    application: Held,
     /// What it is called.
     name: String,
     pub(super) scopes: ScopeBuilder,
@@ -84,11 +85,12 @@ impl Shared {
         log_variables: Vec<String>,
         hooks: Option<RequestHooks>,
     ) -> PyResult<Self> {
+        empty_at_the_end(state.bind(py));
         Ok(Shared {
             scopes: ScopeBuilder::new(py, serving.tenure.config(), state)?,
             turns: Turns::new(serving),
             name: name_of(application.bind(py)),
-            application,
+            application: Held::new(application.into_bound(py))?,
             hooks,
             status_lines: status_lines(py)?,
             done: Py::new(py, Done)?,
@@ -102,8 +104,8 @@ impl Shared {
         })
     }
 
-    pub(super) fn application(&self) -> &Py<PyAny> {
-        &self.application
+    pub(super) fn application<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.application.get(py)
     }
 
     pub(super) fn name(&self) -> &str {

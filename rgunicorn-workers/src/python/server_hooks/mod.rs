@@ -27,6 +27,7 @@ use rgunicorn_core::worker::BootError;
 
 pub(crate) use requests::{Asked, RequestHooks};
 
+use super::ending::empty_at_the_end;
 use super::logger::{PythonLogger, raised};
 use super::{config_file, failure, load, package};
 
@@ -58,6 +59,7 @@ impl ServerHooks {
     pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
         let module = load::helper(py, include_str!("objects.py"), "rgunicorn_hooks")?;
         let server = module.getattr("Server")?.call0()?.unbind();
+        empty_at_the_end(&server.bind(py).getattr("__dict__")?);
         let requests = requests::helper(py)?.unbind();
         Ok(ServerHooks {
             requests,
@@ -253,6 +255,12 @@ impl ServerHooks {
             logger.end_serving();
         }
         self.tell("_leaving", |_| Ok(()));
+    }
+
+    /// Lets go of the logger, and of settings from before.
+    pub(crate) fn end(&self) {
+        *lock(&self.logger) = None;
+        *lock(&self.before) = None;
     }
 
     pub(crate) fn child_exit(&self, worker: i32) {

@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyList};
 use rgunicorn_core::app::{Request, Response};
 use rgunicorn_core::http::Scheme;
 
+use crate::python::ending::empty_at_the_end;
 use crate::python::wsgi::latin1;
 use crate::python::{failure, load};
 
@@ -61,6 +62,7 @@ impl RequestHooks {
         if !logs && requests.getattr("before")?.is_none() && requests.getattr("after")?.is_none() {
             return Ok(None);
         }
+        empty_at_the_end(&requests.getattr("__dict__")?);
         let shared = Shared { module: module.clone().unbind(), requests: requests.unbind(), logs };
         Ok(Some(RequestHooks { shared: Arc::new(shared) }))
     }

@@ -58,6 +58,7 @@ use self::input::Input;
 use self::switching::Switching;
 use self::threads::StackSize;
 use super::debugging::Spew;
+use super::ending::{Held, stay_if_ending};
 use super::failure;
 use super::server_hooks::{Asked, RequestHooks};
 
@@ -92,7 +93,7 @@ impl From<&Config> for WsgiSettings {
 /// A WSGI application, as the engine calls it.
 #[derive(Debug)]
 pub struct WsgiApplication {
-    application: Py<PyAny>,
+    application: Held,
     environ: EnvironBuilder,
     sendfile: bool,
     /// Names of environ variables that the access log shows.
@@ -111,7 +112,7 @@ impl WsgiApplication {
     pub fn new(py: Python<'_>, application: Py<PyAny>, settings: WsgiSettings) -> PyResult<Self> {
         let environ = EnvironBuilder::new(py, settings)?;
         Ok(WsgiApplication {
-            application,
+            application: Held::new(application.into_bound(py))?,
             environ,
             sendfile: settings.sendfile,
             variables: Vec::new(),
@@ -145,7 +146,7 @@ impl WsgiApplication {
             let early_hints = exchange.getattr(interned::intern!(py, "early_hints"))?;
             environ.set_item(interned::intern!(py, "wsgi.early_hints"), early_hints)?;
             let returned =
-                context.run(py, || self.application.bind(py).call1((environ, start_response)))??;
+                context.run(py, || self.application.get(py)?.call1((environ, start_response)))??;
             body::prepare(&exchange, context, returned, self.sendfile)
         });
         answer.or_else(|error| match exchange.get().is_disconnected() {
@@ -221,6 +222,7 @@ impl Application for WsgiApplication {
     }
 
     fn attach(&self, work: &mut dyn FnMut()) {
+        stay_if_ending();
         Python::attach(|py| {
             self.stack_size.look(py);
             work();
@@ -234,6 +236,7 @@ impl Application for WsgiApplication {
     /// The outermost attachment makes the thread's state and keeps it, and with it `threading.local`, for the thread's
     /// whole life.
     fn live(&self, life: &mut dyn FnMut()) {
+        stay_if_ending();
         Python::attach(|py| {
             if let Err(error) = threads::begin(py) {
                 tracing::warn!("Cannot begin a thread as Python does\n{}", failure::report(py, &error));
