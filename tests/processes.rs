@@ -54,6 +54,59 @@ fn a_pid_file_is_heeded_where_a_server_has_it() {
     assert!(error.contains("there is a FIFO of that name"), "{error}");
 }
 
+/// Starts what is to run once while it is imported: a thread, and an executor whose threads are started by that.
+const SCHEDULER: &str = "\
+import os, threading, time
+from concurrent.futures import ThreadPoolExecutor
+
+early = ThreadPoolExecutor(2)
+assert list(early.map(lambda n: n + 1, range(20))) == list(range(1, 21))
+
+
+def schedule():
+    executor = ThreadPoolExecutor(2)
+    while True:
+        time.sleep(0.05)
+        number = executor.submit(os.getpid).result()
+        with open('ran', 'a') as notes:
+            notes.write(f'{number}\\n')
+
+
+threading.Thread(target=schedule, daemon=True).start()
+
+
+def in_thread():
+    ran = []
+    thread = threading.Thread(target=lambda: ran.append(b'in a thread'))
+    thread.start()
+    thread.join()
+    return ran[0]
+
+
+";
+
+rgunicorn_harness::on_classes! {
+    [sync event threads coro asgi gevent tornado]
+    fn what_a_preloaded_application_starts_runs_in_the_arbiter_alone(class: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let module = SCHEDULER.to_string() + &rgunicorn_harness::application("in_thread()");
+        std::fs::write(directory.path().join("scheduled.py"), module).unwrap();
+        let mut server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+            .directory(directory.path())
+            .args(["-k", class, "-w", "2", "--preload", "scheduled:app"])
+            .start();
+        let ran = || std::fs::read_to_string(directory.path().join("ran")).unwrap_or_default();
+        server.wait_for_log_times("is ready", 2);
+        assert_eq!(server.connect().get("/").text(), "in a thread");
+        let before = ran().lines().count();
+        server.wait_until("the job to run on", || ran().lines().count() > before + 20);
+        let arbiter = server.pid().to_string();
+        assert!(ran().lines().all(|line| line == arbiter), "{}", ran());
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
 on_every_class! {
     fn a_unix_socket_is_made_with_the_umask_and_removed(class: &str) {
         let directory = tempfile::tempdir().unwrap();

@@ -59,7 +59,7 @@ impl WorkerClass for Greenlets {
     /// The standard library is patched before the application is imported.
     fn prepare(&self, config: &Config) -> Result<(), BootError> {
         self.loader.start(config)?;
-        Hub::patch(self.library).map(drop)
+        Hub::prepare(self.library)
     }
 
     fn boot(&self, context: WorkerContext) -> Result<Box<dyn Worker>, BootError> {

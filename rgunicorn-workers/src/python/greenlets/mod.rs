@@ -1,6 +1,6 @@
 //! Answers requests in greenlets of gevent or eventlet, whose hub watches the engine.
 //!
-//! `serve.py` is the loop; what it is given here are the engine's turns, and exchanges to be advanced. A greenlet's stack is
+//! `threads.py` is for applications that the main process loads. `serve.py` is the loop; what it is given here are the engine's turns, and exchanges to be advanced. A greenlet's stack is
 //! moved away while it waits, ours on it included: no reference to it is kept elsewhere, and no lock is held, while Python
 //! code runs.
 
@@ -37,6 +37,22 @@ impl Hub {
             };
             let module = patch().map_err(|error| BootError::Boot(failure::problem(py, &error)))?;
             Ok(Hub { library, module })
+        })
+    }
+
+    /// Makes it cooperative in the main process, for an application that is to be loaded there.
+    ///
+    /// # Errors
+    /// As for [`patch`](Self::patch).
+    pub(crate) fn prepare(library: &'static str) -> Result<(), BootError> {
+        Self::patch(library)?;
+        if library != "gevent" {
+            return Ok(());
+        }
+        Python::attach(|py| {
+            let threads = load::helper(py, include_str!("threads.py"), "rgunicorn_green_threads");
+            let installed = threads.and_then(|threads| threads.call_method0("install"));
+            installed.map(drop).map_err(|error| BootError::Boot(failure::problem(py, &error)))
         })
     }
 

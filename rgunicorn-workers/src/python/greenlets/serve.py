@@ -9,9 +9,11 @@ def patch(library):
     """Makes the standard library cooperative, before the application is imported."""
     try:
         if library == "gevent":
-            from gevent import monkey
+            from gevent import hub, monkey
 
             monkey.patch_all()
+            # With --preload it is the main process's, copied.
+            hub.reinit()
             # What the hub needs is imported now: with --preload a worker's user may not be allowed to read it.
             import gevent.event
             from gevent._config import config
