@@ -76,11 +76,14 @@ on_every_class! {
     }
 
     fn one_that_lives_on_does_not_listen(class: &str) {
-        let mut server = server(class, &[]);
+        let mut server = server(class, &["--graceful-timeout", "1"]);
+        let mut unfinished = had(&server);
         let child: i32 = server.connect().get("/outlive").text().parse().unwrap();
         server.signal(Signal::SIGTERM);
         server.wait();
         assert!(Client::try_connect(server.port()).is_err(), "the port is free");
+        let end = unfinished.read_some();
+        assert!(matches!(&end, Ok(nothing) if nothing.is_empty()), "{end:?}");
         kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
     }
 }

@@ -102,10 +102,7 @@ impl Worker for Inline {
             self.tenure.heed_signals(&mut engine);
             self.tenure.begin_to_leave(|answer_queue| engine.drain(answer_queue));
             if self.tenure.is_over(|| engine.is_drained()) {
-                if let Some(access) = engine.access_log() {
-                    // The stand-in may keep the engine from being dropped.
-                    access.flush();
-                }
+                engine.end();
                 return Ok(self.tenure.exit());
             }
             self.wait(&mut engine)?;

@@ -3,7 +3,6 @@
 use super::connection::{Connection, Phase};
 use super::{Engine, FAREWELL, LINGER};
 use crate::log::{AccessLog, AccessRecord, RequestLine};
-use crate::sys::forks;
 
 impl Engine {
     /// A response is complete: logs it, and goes on with the next request or closes.
@@ -115,15 +114,20 @@ impl Engine {
         }
     }
 
-    /// Ends all connections that there are, for a worker that ends.
-    pub(super) fn let_all_go(&mut self) {
-        // They are its worker's.
-        if forks::is_stray() {
-            return;
+    /// Ends what there is, for a worker that ends: the engine itself may go on, in the hands of a thread or a coroutine that is in
+    /// the application, and so may connections in those of a process that the application has forked.
+    pub fn end(&mut self) {
+        if let Some(access) = &mut self.access {
+            access.flush();
         }
-        for (_, mut place) in std::mem::take(&mut self.places) {
-            if let Some(connection) = &mut place.connection {
-                self.let_go(connection);
+        let keys: Vec<usize> = self.places.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            // Nothing is dropped: what connections hold of the application's is for the application to be called about.
+            let Some(place) = self.places.get_mut(key) else { continue };
+            let Some(mut connection) = place.connection.take() else { continue };
+            self.let_go(&mut connection);
+            if let Some(place) = self.places.get_mut(key) {
+                place.connection = Some(connection);
             }
         }
     }

@@ -818,12 +818,6 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
-    fn drop(&mut self) {
-        self.let_all_go();
-    }
-}
-
 impl AsRawFd for Engine {
     fn as_raw_fd(&self) -> RawFd {
         self.poll.as_raw_fd()

@@ -234,10 +234,7 @@ impl Worker for CoroWorker {
             result = self.serve();
             self.scheduler.hold();
         });
-        if let Some(access) = self.runners.engine().access_log() {
-            // Coroutines that are still in the application keep the engine from being dropped.
-            access.flush();
-        }
+        self.runners.engine().end();
         result
     }
 }

@@ -169,8 +169,9 @@ impl Turns {
         self.worker().tenure.end_for(Exit::Application(code));
     }
 
-    /// How the worker has ended.
+    /// Ends the worker's turns; how it has ended.
     pub(super) fn exit(&self) -> Exit {
+        self.engine().end();
         self.worker().tenure.exit()
     }
 

@@ -466,10 +466,7 @@ impl Pool {
         shared.over = true;
         self.role_is_free.notify_all();
         let _ = self.recall.write(1);
-        if let Some(access) = shared.engine.access_log() {
-            // Threads that are still in the application may keep the pool from being dropped.
-            access.flush();
-        }
+        shared.engine.end();
         shared.exit.unwrap_or(Exit::Stopped)
     }
 }
