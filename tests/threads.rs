@@ -343,11 +343,13 @@ def app(environ, start_response):
     return [repr(found).encode()]
 ";
     std::fs::write(directory.path().join("traced.py"), traced).unwrap();
-    let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
-        .directory(directory.path())
-        .args(["-k", "threads", "--threads", "2", "traced:app"])
-        .start();
-    for _ in 0..2 {
-        assert_eq!(server.connect().get("/").text(), "(True, True, True, True)");
+    for class in ["threads", "coro"] {
+        let server = Server::build(env!("CARGO_BIN_EXE_rgunicorn"))
+            .directory(directory.path())
+            .args(["-k", class, "--threads", "2", "traced:app"])
+            .start();
+        for _ in 0..2 {
+            assert_eq!(server.connect().get("/").text(), "(True, True, True, True)", "{class}");
+        }
     }
 }

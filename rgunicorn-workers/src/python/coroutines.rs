@@ -30,7 +30,7 @@ use rgunicorn_core::worker::BootError;
 use super::ending::stay_if_ending;
 use super::environment::PythonVersion;
 use super::report::Places;
-use super::wsgi::{self, forks};
+use super::wsgi::{self, forks, threads};
 use super::{failure, interpreter};
 use crate::coro::{
     Runtime, State, Word, forget_those_made_from, library_code, note_momentary, of_the_one_with,
@@ -273,6 +273,15 @@ fn pointer(state: State) -> *mut PyThreadState {
     ptr::with_exposed_provenance_mut(state & !FRESH)
 }
 
+/// Has whoever traces or profiles threads see the coroutine that runs, which has Python's lock.
+fn trace() {
+    // SAFETY: the caller's state is current.
+    let py = unsafe { Python::assume_attached() };
+    if let Err(error) = threads::trace(py) {
+        tracing::warn!("Cannot begin a coroutine as Python begins a thread\n{}", failure::report(py, &error));
+    }
+}
+
 impl Runtime for Coroutines {
     fn check(&self) -> Result<(), String> {
         check_version(interpreter::version())?;
@@ -344,6 +353,7 @@ impl Runtime for Coroutines {
         // SAFETY: a new state, which no other thread or coroutine uses.
         unsafe { ffi::PyEval_RestoreThread(state) };
         becomes(state.expose_provenance());
+        trace();
         Ok(())
     }
 
@@ -471,6 +481,7 @@ impl Runtime for Coroutines {
             ffi::PyThreadState_Delete(old);
             self.set_key(new);
         }
+        trace();
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) mod interned;
 mod keys;
 mod latin1;
 mod switching;
-mod threads;
+pub(super) mod threads;
 mod upgrade;
 
 #[cfg(test)]
@@ -273,6 +273,7 @@ pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
     py.get_type::<Exchange>();
     py.get_type::<Input>();
     py.get_type::<FileWrapper>();
+    threads::prepare(py)?;
     // Not a text: it is told so.
     let told = Bound::new(py, Errors::default())?.call_method1("write", (0,));
     debug_assert!(told.is_err());

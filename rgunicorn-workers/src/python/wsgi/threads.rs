@@ -1,5 +1,6 @@
 //! Threads that answer requests, as `threading` would have started them: with its name, tracers and stack.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::intern;
@@ -15,16 +16,40 @@ unsafe extern "C" {
 /// `%(threadName)s`.
 pub(super) fn begin(py: Python<'_>) -> PyResult<()> {
     forks::mend_main_thread(py)?;
+    prepare(py)?;
     let threading = py.import(intern!(py, "threading"))?;
     if let Some(name) = std::thread::current().name() {
         threading.call_method0(intern!(py, "current_thread"))?.setattr(intern!(py, "name"), name)?;
     }
-    let sys = py.import(intern!(py, "sys"))?;
-    for (hook, set) in [("gettrace", "settrace"), ("getprofile", "setprofile")] {
-        let hook = threading.call_method0(hook)?;
-        if !hook.is_none() {
-            sys.call_method1(set, (hook,))?;
-        }
+    trace(py)
+}
+
+/// `gettrace` and `getprofile` of `threading`, and `settrace` and `setprofile` of `sys`.
+static TRACERS: OnceLock<[Py<PyAny>; 4]> = OnceLock::new();
+
+/// Finds what [`trace`] calls.
+pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
+    let (threading, sys) = (py.import("threading")?, py.import("sys")?);
+    let function = |module: &Bound<'_, PyModule>, name: &str| module.getattr(name).map(Bound::unbind);
+    // They are the same for good.
+    let _ = TRACERS.set([
+        function(&threading, "gettrace")?,
+        function(&threading, "getprofile")?,
+        function(&sys, "settrace")?,
+        function(&sys, "setprofile")?,
+    ]);
+    Ok(())
+}
+
+/// Has whoever traces or profiles threads see this one, or this coroutine, which passes for one.
+pub(in crate::python) fn trace(py: Python<'_>) -> PyResult<()> {
+    let Some([gettrace, getprofile, settrace, setprofile]) = TRACERS.get() else { return Ok(()) };
+    let (tracer, profiler) = (gettrace.bind(py).call0()?, getprofile.bind(py).call0()?);
+    if !profiler.is_none() {
+        setprofile.bind(py).call1((profiler,))?;
+    }
+    if !tracer.is_none() {
+        settrace.bind(py).call1((tracer,))?;
     }
     Ok(())
 }
