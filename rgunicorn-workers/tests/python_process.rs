@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use rgunicorn_core::config::{PythonConfig, PythonLocation, RawEntry, Value};
+use rgunicorn_workers::python::ending;
 use rgunicorn_workers::python::interpreter::{self, Startup};
 use rgunicorn_workers::python::{Environment, PythonFiles};
 
@@ -169,7 +170,7 @@ fn child_ends(limit: Duration) {
          [threading.Thread(target=forever, daemon=True).start() for _ in range(4)]\n\
          if os.environ['RGUNICORN_TEST_PART'] == 'hang': threading.Thread(target=forever).start()\n\
          print('running', end=' ')");
-    interpreter::end(limit);
+    ending::end(limit, 0, || {});
     std::process::exit(7);
 }
 
@@ -202,7 +203,7 @@ fn child_forks() {
             interpreter::after_fork_in_child();
             run("import threading\nassert threading.current_thread() is threading.main_thread()\n\
                  t = threading.Thread(target=lambda: print('thread in child', flush=True))\nt.start(); t.join()");
-            interpreter::end(Duration::from_secs(20));
+            ending::end(Duration::from_secs(20), 0, || {});
             std::process::exit(0);
         }
         nix::unistd::ForkResult::Parent { child } => {

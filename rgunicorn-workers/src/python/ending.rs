@@ -60,7 +60,7 @@ static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Ends Python in this process, which is to exit next, with `status`: it does so by itself if this takes longer than
 /// `limit`. `let_go` drops what others keep of its objects. For Python's main thread.
-pub(super) fn end(limit: Duration, status: i32, let_go: impl FnOnce()) {
+pub fn end(limit: Duration, status: i32, let_go: impl FnOnce()) {
     if !is_running() {
         return;
     }

@@ -291,8 +291,13 @@ pub(super) fn dump_to(py: Python<'_>, descriptor: RawFd) -> PyResult<()> {
     let arguments = PyDict::new(py);
     arguments.set_item("file", descriptor)?;
     arguments.set_item("all_threads", true)?;
-    py.import("faulthandler")?.call_method("register", (dump_signal(),), Some(&arguments)).map(drop)
+    py.import("faulthandler")?.call_method("register", (dump_signal(),), Some(&arguments))?;
+    DUMPS.store(true, Ordering::SeqCst);
+    Ok(())
 }
+
+/// Whether anybody handles the signal by which [`dump`] asks.
+static DUMPS: AtomicBool = AtomicBool::new(false);
 
 fn dump_signal() -> libc::c_int {
     Report::Forced.signal()
@@ -300,6 +305,9 @@ fn dump_signal() -> libc::c_int {
 
 /// Has faulthandler's handler run, now, in this thread. Async-signal-safe.
 pub(super) fn dump() {
+    if !DUMPS.load(Ordering::SeqCst) {
+        return;
+    }
     // SAFETY: all of these are async-signal-safe, and `mask` is initialised by sigemptyset.
     unsafe {
         let mut mask = MaybeUninit::<libc::sigset_t>::uninit();

@@ -28,7 +28,7 @@ pub(crate) mod asgi;
 pub mod config_file;
 pub mod coroutines;
 pub(crate) mod debugging;
-mod ending;
+pub mod ending;
 pub mod environment;
 mod error_log;
 pub(crate) mod failure;
