@@ -5,14 +5,17 @@
 
 use libfuzzer_sys::fuzz_target;
 use rgunicorn_core::websocket::handshake::Agreement;
-use rgunicorn_core::websocket::{Codec, Event, code};
+use rgunicorn_core::websocket::{Codec, Contexts, Event, code};
 
 fuzz_target!(|input: &[u8]| {
     let [flags, cut, bytes @ ..] = input else { return };
     let most = if flags & 1 == 1 { 100 } else { 70_000 };
     let agreement = (flags & 2 == 2).then(|| Agreement::from_offers("permessage-deflate")).flatten();
-    let (whole, answers) = receive(bytes, bytes.len().max(1), most, agreement);
-    let (pieces, to_pieces) = receive(bytes, usize::from(*cut).max(1), most, agreement);
+    // Shared by both, as by all WebSockets of a worker.
+    let contexts = Contexts::default();
+    let receive = |size: usize| receive(bytes, size.max(1), Codec::new(most, agreement, &contexts), most);
+    let (whole, answers) = receive(bytes.len());
+    let (pieces, to_pieces) = receive(usize::from(*cut));
     // Of two faults in one message, that one is found that comes first.
     if has_failed(&whole) && has_failed(&pieces) {
         assert_eq!(whole.split_last().map(|parts| parts.1), pieces.split_last().map(|parts| parts.1));
@@ -29,8 +32,8 @@ fn has_failed(events: &[Event]) -> bool {
 }
 
 /// The events, and the bytes of the answers.
-fn receive(bytes: &[u8], size: usize, most: u64, agreement: Option<Agreement>) -> (Vec<Event>, Vec<u8>) {
-    let (mut codec, mut events) = (Codec::new(most, agreement), Vec::new());
+fn receive(bytes: &[u8], size: usize, mut codec: Codec, most: u64) -> (Vec<Event>, Vec<u8>) {
+    let mut events = Vec::new();
     for piece in bytes.chunks(size) {
         codec.receive().extend_from_slice(piece);
         while let Some(event) = codec.next() {
